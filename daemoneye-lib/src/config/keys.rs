@@ -1,0 +1,249 @@
+//! The table of everything that can be set.
+
+use toml::Value;
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Key {
+    /// Its place in the file, sections separated by dots; `NAME` stands for the name of a sink.
+    pub path: &'static str,
+    /// What it may be.
+    pub kind: Kind,
+    /// What it is when nobody sets it.
+    pub default: Preset,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug)]
+pub enum Kind {
+    /// An absolute path.
+    Path,
+    /// A whole number between two bounds, both allowed.
+    Integer(i64, i64),
+    /// A number between two bounds, both allowed.
+    Real(f64, f64),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+/// What a key is when nobody sets it.
+#[derive(Debug)]
+pub enum Preset {
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Real(f64),
+    /// A word.
+    Text(&'static str),
+    /// Depends on who runs the program: as root, as a user.
+    Place(&'static str, &'static str),
+    /// Not set.
+    Unset,
+}
+
+/// The levels of logs, from few to many.
+pub const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
+/// The formats of logs.
+pub const LOG_FORMATS: &[&str] = &["human", "json"];
+/// The formats in which the command line prints data.
+pub const OUTPUT_FORMATS: &[&str] = &["table", "json", "jsonl", "csv"];
+
+const MIB: i64 = 1 << 20;
+
+/// Every key there is.
+pub const KEYS: &[Key] = &[
+    Key {
+        path: "app.data_dir",
+        kind: Kind::Path,
+        default: Preset::Place("/var/lib/daemoneye", "$XDG_STATE_HOME/daemoneye"),
+        doc: "Where the programs keep what must outlive them; each has a directory of its own below it.",
+    },
+    Key {
+        path: "app.runtime_dir",
+        kind: Kind::Path,
+        default: Preset::Place("/run/daemoneye", "$XDG_RUNTIME_DIR/daemoneye, else <data_dir>/run"),
+        doc: "Where the agent's socket is; <data_dir>/run when only data_dir is set, or set by a higher layer.",
+    },
+    Key {
+        path: "app.scan_interval_ms",
+        kind: Kind::Integer(100, 3_600_000),
+        default: Preset::Integer(1_000),
+        doc: "The least time between the starts of two scans; it stretches to keep within max_scan_cpu.",
+    },
+    Key {
+        path: "app.max_scan_cpu",
+        kind: Kind::Real(0.1, 100.0),
+        default: Preset::Real(3.0),
+        doc: "How much of one core scanning may use, in per cent.",
+    },
+    Key {
+        path: "app.log_level",
+        kind: Kind::Choice(LOG_LEVELS),
+        default: Preset::Text("info"),
+        doc: "How much is logged.",
+    },
+    Key {
+        path: "app.log_format",
+        kind: Kind::Choice(LOG_FORMATS),
+        default: Preset::Text("human"),
+        doc: "How logs are written to stderr.",
+    },
+    Key {
+        path: "procmond.max_command_line_bytes",
+        kind: Kind::Integer(4_096, MIB),
+        default: Preset::Integer(262_144),
+        doc: "Command lines are cut after so many bytes, and marked as cut.",
+    },
+    Key {
+        path: "agent.query_timeout_ms",
+        kind: Kind::Integer(100, 3_600_000),
+        default: Preset::Integer(30_000),
+        doc: "A query that takes longer is cut short.",
+    },
+    Key {
+        path: "agent.query_memory_bytes",
+        kind: Kind::Integer(MIB, 1 << 36),
+        default: Preset::Integer(64 * MIB),
+        doc: "How much memory the operators of all running queries may reserve together.",
+    },
+    Key {
+        path: "agent.query_max_rows",
+        kind: Kind::Integer(1, 10_000_000),
+        default: Preset::Integer(100_000),
+        doc: "A result that has more rows is cut short and marked as degraded.",
+    },
+    Key {
+        path: "agent.max_restarts_per_minute",
+        kind: Kind::Integer(0, 60),
+        default: Preset::Integer(5),
+        doc: "How often in a minute a collector that ended is started again before its component is degraded.",
+    },
+    Key {
+        path: "cli.format",
+        kind: Kind::Choice(OUTPUT_FORMATS),
+        default: Preset::Unset,
+        doc: "How the command line prints data; `table` when not set.",
+    },
+    Key {
+        path: "collector.spool_max_bytes",
+        kind: Kind::Integer(MIB, 1 << 40),
+        default: Preset::Integer(64 * MIB),
+        doc: "How much a collector keeps on disk while the agent is away; beyond it the oldest events are dropped and counted.",
+    },
+    Key {
+        path: "collector.orphan_timeout_s",
+        kind: Kind::Integer(0, 604_800),
+        default: Preset::Integer(900),
+        doc: "A collector that found no agent for so many seconds ends; 0 for never.",
+    },
+    Key {
+        path: "rules.dir",
+        kind: Kind::Path,
+        default: Preset::Place("/etc/daemoneye/rules", "$XDG_CONFIG_HOME/daemoneye/rules"),
+        doc: "Where the rules are; every *.toml below it is one.",
+    },
+    Key {
+        path: "sinks.NAME.type",
+        kind: Kind::Choice(&["stdout", "file"]),
+        default: Preset::Unset,
+        doc: "Where this sink writes alerts. Without any sink there are two: `console`, for people on stdout, and `log`, JSON lines in <data_dir>/alerts.jsonl.",
+    },
+    Key {
+        path: "sinks.NAME.format",
+        kind: Kind::Choice(&["human", "jsonl"]),
+        default: Preset::Unset,
+        doc: "How this sink writes alerts; when not set, `human` on stdout and `jsonl` in a file.",
+    },
+    Key {
+        path: "sinks.NAME.path",
+        kind: Kind::Path,
+        default: Preset::Unset,
+        doc: "The file that a sink of type `file` appends to.",
+    },
+];
+
+/// The section whose second part is a name that the operator chooses.
+pub(super) const NAMED_SECTION: &str = "sinks";
+
+/// The entry of the table for a dotted key.
+pub fn find(key: &str) -> Option<&'static Key> {
+    let pattern = pattern(key)?;
+    KEYS.iter().find(|known| known.path == pattern)
+}
+
+/// The dotted key with the name of a sink replaced by `NAME`; none where that name is not allowed.
+fn pattern(key: &str) -> Option<String> {
+    match key.split('.').collect::<Vec<_>>()[..] {
+        [section, name, leaf] if section == NAMED_SECTION => {
+            let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+            (!name.is_empty() && name.chars().all(good)).then(|| format!("{section}.NAME.{leaf}"))
+        }
+        _ => Some(key.to_owned()),
+    }
+}
+
+/// Whether tables may stand at this dotted place.
+pub(super) fn is_section(path: &str) -> bool {
+    let named = path.strip_prefix(NAMED_SECTION).and_then(|rest| rest.strip_prefix('.'));
+    match named {
+        Some(name) => !name.contains('.'),
+        None => KEYS.iter().any(|key| key.path.split('.').next() == Some(path)),
+    }
+}
+
+/// The known key, or section, that was most probably meant.
+pub(super) fn nearest(key: &str) -> String {
+    let leaf = |path: &str| path.rsplit('.').next().map(str::to_owned);
+    let name = key.strip_prefix("sinks.").and_then(|rest| rest.split('.').next()).unwrap_or("NAME");
+    let score = |known: &str| {
+        // The right name in the wrong section is nearer than any misspelling.
+        if leaf(known) == leaf(key) { 2.0 } else { strsim::normalized_damerau_levenshtein(known, key) }
+    };
+    let sections = KEYS.iter().filter_map(|known| known.path.split('.').next()).filter(|_| !key.contains('.'));
+    sections
+        .map(str::to_owned)
+        .chain(KEYS.iter().map(|known| known.path.replace("NAME", name)))
+        .max_by(|a, b| score(a).total_cmp(&score(b)))
+        .unwrap_or_default()
+}
+
+impl Kind {
+    /// The value as this kind keeps it, or what would have been allowed.
+    pub(super) fn check(&self, value: Value) -> Result<Value, String> {
+        match (self, value) {
+            (Self::Path, Value::String(path)) if path.starts_with('/') && !path.contains('\0') => {
+                Ok(Value::String(path))
+            }
+            (Self::Integer(min, max), Value::Integer(number)) if (*min..=*max).contains(&number) => {
+                Ok(Value::Integer(number))
+            }
+            #[expect(clippy::cast_precision_loss, reason = "what is out of range stays out of range when rounded")]
+            (Self::Real(..), Value::Integer(number)) => self.check(Value::Float(number as f64)),
+            (Self::Real(min, max), Value::Float(number)) if (*min..=*max).contains(&number) => Ok(Value::Float(number)),
+            (Self::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
+            _ => Err(self.allowed()),
+        }
+    }
+
+    /// A value from a flag or a variable, where everything is text.
+    pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
+        let value = match self {
+            Self::Path | Self::Choice(_) => Some(Value::String(text.to_owned())),
+            Self::Integer(..) => text.trim().parse().ok().map(Value::Integer),
+            Self::Real(..) => text.trim().parse().ok().map(Value::Float),
+        };
+        value.map_or_else(|| Err(self.allowed()), |value| self.check(value))
+    }
+
+    /// What may stand here, in words.
+    pub fn allowed(&self) -> String {
+        match self {
+            Self::Path => "an absolute path".to_owned(),
+            Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Real(min, max) => format!("a number from {min} to {max}"),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+        }
+    }
+}

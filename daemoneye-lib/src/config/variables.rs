@@ -1,0 +1,92 @@
+//! Environment variables: keys, and the few that are not keys.
+
+use super::environment::{Component, Environment};
+use super::error::ConfigError;
+use super::keys;
+use super::settings::{Assignment, Layer, assignment};
+use std::ffi::OsString;
+use std::str::FromStr;
+
+/// The variables that any collector takes: `<COMPONENT>_COLLECTOR_…`. They are not keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CollectorVariables {
+    /// `MAX_EVENT_SOURCES`: how many sources may run in one collector.
+    pub max_event_sources: Option<usize>,
+    /// `EVENT_BUFFER_SIZE`: how many events wait between a source and the spool.
+    pub event_buffer_size: Option<usize>,
+    /// `ENABLE_TELEMETRY`: whether a collector reports its own cost.
+    pub enable_telemetry: Option<bool>,
+    /// `DEBUG_LOGGING`: sets `app.log_level` to `debug`, unless a variable or a flag sets it.
+    pub debug_logging: Option<bool>,
+}
+
+pub(super) struct Variables {
+    pub(super) assignments: Vec<Assignment>,
+    pub(super) test_mode: bool,
+    pub(super) collector: CollectorVariables,
+}
+
+/// All variables of this component. An empty one counts as not set.
+pub(super) fn read(component: Component, env: &Environment) -> Result<Variables, ConfigError> {
+    let mut found = Variables { assignments: Vec::new(), test_mode: false, collector: CollectorVariables::default() };
+    let mut explicit = Vec::new();
+    for (variable, text) in &env.variables {
+        let Some(name) = variable.strip_prefix(component.prefix()) else { continue };
+        if text.is_empty() {
+            continue;
+        }
+        match name {
+            "COLLECTOR_MAX_EVENT_SOURCES" => found.collector.max_event_sources = Some(count(variable, text)?),
+            "COLLECTOR_EVENT_BUFFER_SIZE" => found.collector.event_buffer_size = Some(count(variable, text)?),
+            "COLLECTOR_ENABLE_TELEMETRY" => found.collector.enable_telemetry = Some(switch(variable, text)?),
+            "COLLECTOR_DEBUG_LOGGING" => {
+                let on = switch(variable, text)?;
+                found.collector.debug_logging = Some(on);
+                if on {
+                    let debug = OsString::from("debug");
+                    found.assignments.push(assignment("app.log_level", &debug, variable, Layer::Environment)?);
+                }
+            }
+            "TEST_MODE" if component == Component::Agent => found.test_mode = switch(variable, text)?,
+            _ => explicit.push(key(component, variable, name, text)?),
+        }
+    }
+    found.assignments.extend(explicit);
+    Ok(found)
+}
+
+/// `APP__SCAN_INTERVAL_MS` sets `app.scan_interval_ms`.
+fn key(component: Component, variable: &str, name: &str, text: &OsString) -> Result<Assignment, ConfigError> {
+    let key = name.to_lowercase().replace("__", ".");
+    if keys::find(&key).is_none() {
+        let nearest = keys::nearest(&key).to_uppercase().replace('.', "__");
+        return Err(ConfigError::UnknownKey {
+            key: variable.to_owned(),
+            place: "environment".to_owned(),
+            nearest: format!("{}{nearest}", component.prefix()),
+        });
+    }
+    assignment(&key, text, variable, Layer::Environment)
+}
+
+fn switch(variable: &str, text: &OsString) -> Result<bool, ConfigError> {
+    match text.to_str().map(str::to_ascii_lowercase).as_deref() {
+        Some("1" | "true") => Ok(true),
+        Some("0" | "false") => Ok(false),
+        _ => Err(invalid(variable, text, "1, 0, true or false")),
+    }
+}
+
+fn count<T: FromStr + PartialOrd + From<u8>>(variable: &str, text: &OsString) -> Result<T, ConfigError> {
+    let number = text.to_str().and_then(|text| text.trim().parse::<T>().ok());
+    number.filter(|number| *number >= T::from(1)).ok_or_else(|| invalid(variable, text, "a whole number from 1"))
+}
+
+fn invalid(variable: &str, text: &OsString, allowed: &str) -> ConfigError {
+    ConfigError::Invalid {
+        key: variable.to_owned(),
+        value: format!("{:?}", text.to_string_lossy()),
+        place: "environment".to_owned(),
+        allowed: allowed.to_owned(),
+    }
+}

@@ -1,0 +1,129 @@
+//! The tables that a query may name, and their columns.
+
+use crate::models::columns::{ALERT, Column, EVENT, PROCESS};
+use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN};
+use crate::proto::ipc::ColumnKind;
+
+/// A table that an operator can query.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Table {
+    /// A process, its latest image, whether it still runs.
+    Processes,
+    /// An event.
+    ProcessEvents,
+    /// An enumeration of all processes.
+    Scans,
+    /// A stretch of blindness and its reason.
+    Gaps,
+    /// A collector, its mode, its state.
+    Collectors,
+    /// A rule.
+    Rules,
+    /// An evaluation with its cost and completeness.
+    Runs,
+    /// An alert.
+    Alerts,
+    /// An attempt to deliver an alert.
+    Deliveries,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Self; 9] = [
+        Self::Processes,
+        Self::ProcessEvents,
+        Self::Scans,
+        Self::Gaps,
+        Self::Collectors,
+        Self::Rules,
+        Self::Runs,
+        Self::Alerts,
+        Self::Deliveries,
+    ];
+
+    /// Schema and name.
+    pub const fn qualified_name(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Processes => ("processes", "current"),
+            Self::ProcessEvents => ("processes", "events"),
+            Self::Scans => ("system", "scans"),
+            Self::Gaps => ("system", "gaps"),
+            Self::Collectors => ("system", "collectors"),
+            Self::Rules => ("detection", "rules"),
+            Self::Runs => ("detection", "runs"),
+            Self::Alerts => ("alerts", "current"),
+            Self::Deliveries => ("alerts", "deliveries"),
+        }
+    }
+
+    /// The short name that stands for the table after `FROM`, where it has one.
+    pub const fn short_name(self) -> Option<&'static str> {
+        match self {
+            Self::Processes => Some("processes"),
+            Self::Alerts => Some("alerts"),
+            Self::Scans => Some("scans"),
+            Self::Rules => Some("detection_rules"),
+            _ => None,
+        }
+    }
+
+    /// The table of this name: `schema.table`, or its short form; ASCII case does not count.
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| {
+            let (schema, own) = table.qualified_name();
+            table.short_name().is_some_and(|short| short.eq_ignore_ascii_case(name))
+                || name.split_once('.').is_some_and(|(given_schema, given)| {
+                    given_schema.eq_ignore_ascii_case(schema) && given.eq_ignore_ascii_case(own)
+                })
+        })
+    }
+
+    /// Names and kinds, in order.
+    pub fn columns(self) -> Vec<(&'static str, ColumnKind)> {
+        match self {
+            Self::Processes => list(PROCESS),
+            Self::ProcessEvents => list(EVENT).into_iter().chain(list(PROCESS)).collect(),
+            Self::Scans => list(SCAN),
+            Self::Gaps => list(GAP),
+            Self::Collectors => list(COLLECTOR),
+            Self::Rules => list(RULE),
+            Self::Runs => list(RUN),
+            Self::Alerts => list(ALERT),
+            Self::Deliveries => list(DELIVERY),
+        }
+    }
+
+    /// Whether its rows are what collectors saw, so that a gap makes an answer from it doubtful.
+    pub const fn is_observed(self) -> bool {
+        matches!(self, Self::Processes | Self::ProcessEvents)
+    }
+}
+
+fn list<R>(columns: &[Column<R>]) -> Vec<(&'static str, ColumnKind)> {
+    columns.iter().map(|column| (column.name, column.kind)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_found_by_both_names() {
+        assert_eq!(Table::find("processes"), Some(Table::Processes));
+        assert_eq!(Table::find("Processes.Current"), Some(Table::Processes));
+        assert_eq!(Table::find("system.scans"), Table::find("scans"));
+        assert_eq!(Table::find("current"), None);
+        assert_eq!(Table::find("processes.nothing"), None);
+    }
+
+    #[test]
+    fn no_table_has_a_column_twice() {
+        for table in Table::ALL {
+            let mut names: Vec<_> = table.columns().into_iter().map(|(name, _)| name).collect();
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), all, "{table:?}");
+        }
+    }
+}

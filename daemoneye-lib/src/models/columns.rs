@@ -1,0 +1,240 @@
+//! The columns of every table, in the order in which `SELECT *` shows them, each with the way to read it from its record.
+//!
+//! One list per table drives the store's blocks, the catalog that queries are checked against, and the shape of results.
+
+use crate::models::event::IdentifiedEvent;
+use crate::proto::common::{Alert, ProcessRecord};
+use crate::proto::ipc::ColumnKind;
+use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
+
+/// A cell of a table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// Unknown, or not there.
+    Null,
+    /// Text, or a JSON document as text.
+    Text(Cow<'a, str>),
+    /// A number; 0 or 1 for a boolean; nanoseconds since 1970-01-01 UTC for a time.
+    Integer(i64),
+    /// A real number.
+    Real(f64),
+}
+
+/// A column of the table whose rows are read from `R`.
+pub struct Column<R> {
+    /// The name in SQL.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: ColumnKind,
+    /// Reads the value from a record.
+    pub get: for<'a> fn(&'a R) -> Value<'a>,
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a> From<&'a Option<String>> for Value<'a> {
+    fn from(text: &'a Option<String>) -> Self {
+        text.as_deref().map_or(Self::Null, Self::from)
+    }
+}
+
+impl From<u64> for Value<'_> {
+    /// Counts beyond `i64::MAX` do not occur in what a kernel reports; they saturate.
+    fn from(number: u64) -> Self {
+        Self::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+macro_rules! from_integer {
+    ($($number:ty),*) => {$(
+        impl From<$number> for Value<'_> {
+            fn from(number: $number) -> Self {
+                Self::Integer(number.into())
+            }
+        }
+    )*};
+}
+from_integer!(bool, i32, u32, i64);
+
+impl From<f64> for Value<'_> {
+    fn from(number: f64) -> Self {
+        Self::Real(number)
+    }
+}
+
+macro_rules! from_optional {
+    ($($number:ty),*) => {$(
+        impl From<Option<$number>> for Value<'_> {
+            fn from(number: Option<$number>) -> Self {
+                number.map_or(Self::Null, Self::from)
+            }
+        }
+    )*};
+}
+from_optional!(bool, i32, u32, i64, u64, f64);
+
+/// A JSON object, or NULL where it is empty.
+fn object<'a, V: Clone + Into<Json> + 'a>(
+    entries: impl ExactSizeIterator<Item = (&'a String, &'a V)>,
+) -> Value<'static> {
+    if entries.len() == 0 {
+        return Value::Null;
+    }
+    let object: Map<String, Json> = entries.map(|(key, value)| (key.clone(), value.clone().into())).collect();
+    Value::Text(Cow::Owned(Json::Object(object).to_string()))
+}
+
+/// A JSON array of texts.
+pub fn array<S: AsRef<str>>(texts: &[S]) -> Value<'static> {
+    Value::Text(Cow::Owned(Json::from_iter(texts.iter().map(AsRef::as_ref)).to_string()))
+}
+
+macro_rules! columns {
+    ($($name:ident $kind:ident = |$row:ident| $get:expr;)*) => {
+        &[$(Column { name: stringify!($name), kind: ColumnKind::$kind, get: |$row| Value::from($get) }),*]
+    };
+}
+
+/// The columns of a process row.
+pub static PROCESS: &[Column<ProcessRecord>] = columns! {
+    process_key Text = |p| p.process_key.as_str();
+    parent_key Text = |p| &p.parent_key;
+    pid Integer = |p| p.pid;
+    ppid Integer = |p| p.ppid;
+    name Text = |p| &p.name;
+    executable_path Text = |p| &p.executable_path;
+    command_line Text = |p| &p.command_line;
+    cwd Text = |p| &p.cwd;
+    start_time Time = |p| p.start_time;
+    end_time Time = |p| p.end_time;
+    exit_code Integer = |p| p.exit_code;
+    uid Integer = |p| p.uid;
+    gid Integer = |p| p.gid;
+    euid Integer = |p| p.euid;
+    user Text = |p| &p.user;
+    session_id Integer = |p| p.session_id;
+    tty Text = |p| &p.tty;
+    status Text = |p| &p.status;
+    cpu_usage Real = |p| p.cpu_usage;
+    memory_usage Integer = |p| p.memory_usage;
+    executable_hash Text = |p| &p.executable_hash;
+    hash_algorithm Text = |p| &p.hash_algorithm;
+    fuzzy_hash Text = |p| &p.fuzzy_hash;
+    file_exists Boolean = |p| p.file_exists;
+    image_mismatch Boolean = |p| p.image_mismatch;
+    parent_name Text = |p| &p.parent_name;
+    parent_executable_path Text = |p| &p.parent_executable_path;
+    parent_command_line Text = |p| &p.parent_command_line;
+    container_id Text = |p| &p.container_id;
+    cgroup Text = |p| &p.cgroup;
+    namespaces Json = |p| object(p.namespaces.iter());
+    platform_data Json = |p| object(p.platform_data.iter());
+    argv Json = |p| p.argv.as_ref().map_or(Value::Null, |argv| array(&argv.values));
+    invoked_path Text = |p| &p.invoked_path;
+    command_line_truncated Boolean = |p| p.command_line_truncated;
+    egid Integer = |p| p.egid;
+    loginuid Integer = |p| p.loginuid;
+    audit_session Integer = |p| p.audit_session;
+    exit_signal Integer = |p| p.exit_signal;
+    cpu_time_ns Integer = |p| p.cpu_time_ns;
+    max_rss Integer = |p| p.max_rss;
+    environment Json = |p| object(p.environment.iter());
+    source Text = |p| p.source.as_str();
+    provenance Json = |p| object(p.provenance.iter());
+    collection_time Time = |p| p.collection_time;
+};
+
+/// The columns with which an event row begins; those of its process follow.
+pub static EVENT: &[Column<IdentifiedEvent>] = columns! {
+    event_id Text = |e| e.event_id.as_str();
+    event_type Text = |e| e.event.event_type().name();
+    event_time Time = |e| e.event.event_time;
+};
+
+/// The columns of an alert row.
+pub static ALERT: &[Column<Alert>] = columns! {
+    alert_id Text = |a| a.alert_id.as_str();
+    rule_id Text = |a| a.rule_id.as_str();
+    title Text = |a| a.title.as_str();
+    severity Text = |a| a.severity().name();
+    status Text = |a| a.status.as_str();
+    first_seen Time = |a| a.first_seen;
+    last_seen Time = |a| a.last_seen;
+    count Integer = |a| a.count;
+    dedup_key Json = |a| a.dedup_key.as_str();
+    tags Json = |a| array(&a.tags);
+    author Text = |a| a.author.as_str();
+    process_key Text = |a| a.process_key.as_str();
+    pid Integer = |a| a.pid;
+    name Text = |a| &a.name;
+    executable_path Text = |a| &a.executable_path;
+    row Json = |a| a.row.as_str();
+    event_ids Json = |a| array(&a.event_ids);
+    completeness Json = |a| completeness(&a.degraded_reasons);
+};
+
+/// `{"status":"complete|degraded","reasons":[…]}`, as results and alerts carry it.
+pub fn completeness(degraded_reasons: &[String]) -> Value<'static> {
+    let status = if degraded_reasons.is_empty() { "complete" } else { "degraded" };
+    Value::Text(Cow::Owned(serde_json::json!({ "status": status, "reasons": degraded_reasons }).to_string()))
+}
+
+/// A column's place in the row of an event: the event's own columns come first.
+pub fn event_value(event: &IdentifiedEvent, column: usize) -> Value<'_> {
+    match (EVENT.get(column), &event.event.process) {
+        (Some(own), _) => (own.get)(event),
+        (None, Some(process)) => PROCESS.get(column - EVENT.len()).map_or(Value::Null, |column| (column.get)(process)),
+        (None, None) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::common::{Arguments, ProcessEvent};
+
+    #[test]
+    fn process_columns_follow_the_order_of_the_contract() {
+        let names: Vec<_> = PROCESS.iter().map(|column| column.name).collect();
+        let contract = "process_key, parent_key, pid, ppid, name, executable_path, command_line, cwd, start_time, end_time, \
+            exit_code, uid, gid, euid, user, session_id, tty, status, cpu_usage, memory_usage, executable_hash, \
+            hash_algorithm, fuzzy_hash, file_exists, image_mismatch, parent_name, parent_executable_path, \
+            parent_command_line, container_id, cgroup, namespaces, platform_data, argv, invoked_path, \
+            command_line_truncated, egid, loginuid, audit_session, exit_signal, cpu_time_ns, max_rss, environment, source, \
+            provenance, collection_time";
+        assert_eq!(names.join(", "), contract);
+    }
+
+    #[test]
+    fn unknown_is_null_and_known_is_itself() {
+        let mut record = ProcessRecord { pid: 7, ..ProcessRecord::default() };
+        let value = |record: &ProcessRecord, name: &str| {
+            let column = PROCESS.iter().find(|column| column.name == name).unwrap();
+            format!("{:?}", (column.get)(record))
+        };
+        assert_eq!(value(&record, "argv"), "Null");
+        assert_eq!(value(&record, "namespaces"), "Null");
+        record.argv = Some(Arguments { values: vec!["a\"b".into(), String::new()] });
+        record.namespaces.insert("pid".into(), 3);
+        record.file_exists = Some(false);
+        assert_eq!(value(&record, "argv"), r#"Text("[\"a\\\"b\",\"\"]")"#);
+        assert_eq!(value(&record, "namespaces"), r#"Text("{\"pid\":3}")"#);
+        assert_eq!(value(&record, "file_exists"), "Integer(0)");
+    }
+
+    #[test]
+    fn an_event_row_is_its_own_columns_and_its_process() {
+        let record = ProcessRecord { pid: 7, ..ProcessRecord::default() };
+        let event = IdentifiedEvent {
+            event_id: "e-1".into(),
+            event: ProcessEvent { event_type: 4, event_time: 9, process: Some(record) },
+        };
+        assert_eq!(event_value(&event, 1), Value::from("seen"));
+        assert_eq!(event_value(&event, EVENT.len() + 2), Value::Integer(7));
+    }
+}

@@ -1,0 +1,224 @@
+//! The rows of the tables that DaemonEye keeps about itself, with their columns.
+//!
+//! They are protobuf messages because the store keeps some of them; they never cross a process boundary, so that they
+//! have no `.proto` file.
+
+use crate::models::columns::{Column, Value, array, completeness};
+use crate::proto::ipc::{ColumnKind, Gap, ScanSummary};
+
+/// A row of `system.gaps`: a stretch in which something was not seen.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GapRow {
+    /// Unique in the store.
+    #[prost(uint64, tag = "1")]
+    pub gap_id: u64,
+    /// Whose blindness it is.
+    #[prost(string, tag = "2")]
+    pub collector: String,
+    /// From when to when, how many, which kind, why.
+    #[prost(message, required, tag = "3")]
+    pub gap: Gap,
+}
+
+/// A row of `system.scans`: one enumeration of all processes.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ScanRow {
+    /// Who scanned.
+    #[prost(string, tag = "1")]
+    pub collector: String,
+    /// What it found.
+    #[prost(message, required, tag = "2")]
+    pub scan: ScanSummary,
+}
+
+/// A row of `system.collectors`: a collector as the agent knows it now.
+#[derive(Clone, PartialEq, Default)]
+pub struct CollectorRow {
+    /// The collector's name.
+    pub collector: String,
+    /// `attached`, `detached`, or what its supervision is doing.
+    pub state: String,
+    /// How it observes.
+    pub mode: String,
+    /// Why it observes in this way.
+    pub mode_reason: String,
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// When its present run began.
+    pub start_time: Option<i64>,
+    /// Until when what it saw is committed.
+    pub observed_until: Option<i64>,
+    /// Its spool's epoch.
+    pub epoch: String,
+    /// How often this agent has restarted it.
+    pub restarts: u64,
+    /// The interval between two scans that is in force.
+    pub scan_interval_ms: Option<u64>,
+    /// What waits in its spool.
+    pub spool_items: Option<u64>,
+    /// What its spool takes on disk.
+    pub spool_bytes: Option<u64>,
+    /// What it cannot see.
+    pub limitations: Vec<String>,
+    /// The newest trouble, for the operator.
+    pub last_error: Option<String>,
+}
+
+/// A row of `detection.rules`: a rule file as it was loaded, or why it was not.
+#[derive(Clone, PartialEq, Default)]
+pub struct RuleRow {
+    /// The rule's id; the file's path where the id could not be read.
+    pub rule_id: String,
+    /// For people.
+    pub title: String,
+    /// low, medium, high or critical.
+    pub severity: String,
+    /// `healthy`, `unhealthy` or `refused`.
+    pub state: String,
+    /// Why it is not healthy.
+    pub reason: Option<String>,
+    /// Where it was read from.
+    pub file: String,
+    /// ATT&CK techniques and the like.
+    pub tags: Vec<String>,
+    /// Who wrote it.
+    pub author: String,
+    /// Batches over which it was evaluated.
+    pub evaluations: u64,
+    /// Rows over which it was evaluated.
+    pub rows: u64,
+    /// Rows that it returned.
+    pub matches: u64,
+    /// What its evaluations have cost together.
+    pub cost_ns: u64,
+    /// When it last returned a row.
+    pub last_match: Option<i64>,
+}
+
+/// A row of `detection.runs`: one evaluation of one rule.
+#[derive(Clone, PartialEq, Default)]
+pub struct RunRow {
+    /// When it ended.
+    pub run_time: i64,
+    /// Which rule.
+    pub rule_id: String,
+    /// Rows in the batch.
+    pub rows: u64,
+    /// Rows that the rule returned.
+    pub matches: u64,
+    /// Wall-clock cost.
+    pub cost_ns: u64,
+    /// Why the evaluation could not see everything.
+    pub degraded_reasons: Vec<String>,
+}
+
+/// A row of `alerts.deliveries`: an attempt to hand an alert to a sink.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct DeliveryRow {
+    /// Which alert.
+    #[prost(string, tag = "1")]
+    pub alert_id: String,
+    /// The sink's name in the configuration.
+    #[prost(string, tag = "2")]
+    pub sink: String,
+    /// `delivered` or `failed`.
+    #[prost(string, tag = "3")]
+    pub status: String,
+    /// When it was last tried.
+    #[prost(int64, tag = "4")]
+    pub time: i64,
+    /// How often it was tried.
+    #[prost(uint32, tag = "5")]
+    pub attempts: u32,
+    /// Why it failed.
+    #[prost(string, optional, tag = "6")]
+    pub error: Option<String>,
+}
+
+macro_rules! columns {
+    ($($name:ident $kind:ident = |$row:ident| $get:expr;)*) => {
+        &[$(Column { name: stringify!($name), kind: ColumnKind::$kind, get: |$row| Value::from($get) }),*]
+    };
+}
+
+/// The columns of `system.gaps`.
+pub static GAP: &[Column<GapRow>] = columns! {
+    gap_id Integer = |g| g.gap_id;
+    collector Text = |g| g.collector.as_str();
+    kind Text = |g| g.gap.kind.as_str();
+    from_time Time = |g| g.gap.from;
+    to_time Time = |g| g.gap.to;
+    count Integer = |g| g.gap.count;
+    reason Text = |g| g.gap.reason.as_str();
+};
+
+/// The columns of `system.scans`.
+pub static SCAN: &[Column<ScanRow>] = columns! {
+    scan_id Integer = |s| s.scan.scan_id;
+    collector Text = |s| s.collector.as_str();
+    start_time Time = |s| s.scan.started;
+    end_time Time = |s| s.scan.finished;
+    processes Integer = |s| s.scan.processes;
+    vanished Integer = |s| s.scan.vanished;
+    denied Integer = |s| s.scan.denied;
+    full Boolean = |s| s.scan.full;
+    cpu_time_ns Integer = |s| s.scan.cpu_time_ns;
+};
+
+/// The columns of `system.collectors`.
+pub static COLLECTOR: &[Column<CollectorRow>] = columns! {
+    collector Text = |c| c.collector.as_str();
+    state Text = |c| c.state.as_str();
+    mode Text = |c| c.mode.as_str();
+    mode_reason Text = |c| c.mode_reason.as_str();
+    version Text = |c| c.version.as_str();
+    pid Integer = |c| c.pid;
+    start_time Time = |c| c.start_time;
+    observed_until Time = |c| c.observed_until;
+    epoch Text = |c| c.epoch.as_str();
+    restarts Integer = |c| c.restarts;
+    scan_interval_ms Integer = |c| c.scan_interval_ms;
+    spool_items Integer = |c| c.spool_items;
+    spool_bytes Integer = |c| c.spool_bytes;
+    limitations Json = |c| array(&c.limitations);
+    last_error Text = |c| &c.last_error;
+};
+
+/// The columns of `detection.rules`.
+pub static RULE: &[Column<RuleRow>] = columns! {
+    rule_id Text = |r| r.rule_id.as_str();
+    title Text = |r| r.title.as_str();
+    severity Text = |r| r.severity.as_str();
+    state Text = |r| r.state.as_str();
+    reason Text = |r| &r.reason;
+    file Text = |r| r.file.as_str();
+    tags Json = |r| array(&r.tags);
+    author Text = |r| r.author.as_str();
+    evaluations Integer = |r| r.evaluations;
+    rows Integer = |r| r.rows;
+    matches Integer = |r| r.matches;
+    cost_ns Integer = |r| r.cost_ns;
+    last_match Time = |r| r.last_match;
+};
+
+/// The columns of `detection.runs`.
+pub static RUN: &[Column<RunRow>] = columns! {
+    run_time Time = |r| r.run_time;
+    rule_id Text = |r| r.rule_id.as_str();
+    rows Integer = |r| r.rows;
+    matches Integer = |r| r.matches;
+    cost_ns Integer = |r| r.cost_ns;
+    completeness Json = |r| completeness(&r.degraded_reasons);
+};
+
+/// The columns of `alerts.deliveries`.
+pub static DELIVERY: &[Column<DeliveryRow>] = columns! {
+    alert_id Text = |d| d.alert_id.as_str();
+    sink Text = |d| d.sink.as_str();
+    status Text = |d| d.status.as_str();
+    time Time = |d| d.time;
+    attempts Integer = |d| d.attempts;
+    error Text = |d| &d.error;
+};
