@@ -1,0 +1,182 @@
+//! One connection through the socket: the opening handshake, then frames to the router and frames from its queue.
+//!
+//! The peer's bytes are hostile. Whatever is not a frame, not a message or not in order ends the connection, with the reason
+//! in a Goodbye where the peer still reads; nobody else notices.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use interprocess::local_socket::tokio::Stream;
+use prost::Message as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{BrokerConfig, Event, GRACE, Member};
+use crate::{
+    auth::{Admission, Gate, PROTOCOL, Peer, PeerIds},
+    frame::{self, MAX_FRAME, ReadError},
+    message::{self, STAMP},
+    os,
+    proto::{
+        ControlPayload, EventBusMessage, Hello, Role, Welcome, control_payload::Control, event_bus_message::Payload,
+    },
+    queue::{Credit, Delivery, Outbox},
+};
+
+/// How long a new connection may take to say who it is.
+const HELLO_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest first message, in bytes.
+const MAX_HELLO: usize = 4096;
+
+/// Everything that a connection needs of the broker.
+pub(super) struct Door {
+    pub(super) connection: u64,
+    pub(super) gate: Gate,
+    pub(super) config: Arc<BrokerConfig>,
+    /// What each collector may have on its way to the agent's own parts. By name and not by connection: coming back does not
+    /// make room.
+    pub(super) senders: Arc<Mutex<HashMap<String, Credit>>>,
+    /// What waits to be written to this connection.
+    pub(super) queue: (Outbox, mpsc::UnboundedReceiver<Delivery>),
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Why a connection is refused before it has a name.
+struct Stranger {
+    connection: u64,
+    ids: Option<PeerIds>,
+}
+
+impl fmt::Display for Stranger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection {}", self.connection)?;
+        match self.ids {
+            Some(PeerIds { uid: Some(uid), pid: Some(pid) }) => write!(f, ", pid {pid}, uid {uid}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Door {
+    /// Serves a connection until it ends.
+    pub(super) async fn serve(self, stream: Stream) {
+        let admission = match timeout(HELLO_PATIENCE, self.greet(&stream)).await {
+            Ok(Ok((admission, ids))) => (admission, ids),
+            Ok(Err(reason)) => return self.turn_away(&stream, &reason).await,
+            Err(_) => return self.turn_away(&stream, "no Hello within 5 s").await,
+        };
+        let (Admission { role, name, session_key }, ids) = admission;
+        let peer = Peer { role, name: name.clone(), uid: ids.uid, pid: ids.pid, connection: self.connection };
+        let welcome = message::control(Control::Welcome(Welcome {
+            protocol: PROTOCOL,
+            session_key: session_key.map(|key| key.to_bytes()).unwrap_or_default(),
+            max_frame: MAX_FRAME as u32,
+        }));
+        let (alive, closed) = oneshot::channel();
+        let (outbox, deliveries) = self.queue;
+        let member = Member::remote(peer, outbox, alive, welcome);
+        if self.events.send(Event::Joined(Box::new(member))).await.is_err() {
+            return;
+        }
+
+        let credit = match role {
+            Role::Collector => self
+                .senders
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(name)
+                .or_insert_with(|| self.config.credit())
+                .clone(),
+            _ => self.config.credit(),
+        };
+        let mut write = pin!(write_all(&stream, deliveries));
+        let (violation, written) = tokio::select! {
+            violation = read_all(&stream, self.connection, &credit, &self.events) => (violation, false),
+            _ = closed => (None, false),
+            () = &mut write => (None, true),
+        };
+        // The router may be gone already, when the broker stops.
+        let _ = self.events.send(Event::Left { connection: self.connection, violation }).await;
+        if !written {
+            let _ = timeout(GRACE, write).await;
+        }
+    }
+
+    /// Refuses a connection that has no name yet.
+    pub(super) async fn turn_away(&self, stream: &Stream, reason: &str) {
+        let ids = os::peer_ids(stream).ok();
+        self.gate.note_refusal(&Stranger { connection: self.connection, ids }, reason);
+        let mut writer = stream;
+        // A fresh socket's buffer has room, so this waits for nobody who behaves.
+        let _ = timeout(GRACE / 4, write_message(&mut writer, &message::goodbye(reason))).await;
+    }
+
+    async fn greet(&self, mut stream: &Stream) -> Result<(Admission, PeerIds), String> {
+        let ids = os::peer_ids(stream).map_err(|error| format!("the peer's credentials cannot be read: {error}"))?;
+        let hello = match frame::read(&mut stream, MAX_HELLO).await {
+            Ok(Some(payload)) => hello_in(&payload).ok_or("the first message is not a Hello")?,
+            Ok(None) => return Err("the connection ended before a Hello".into()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let gate = self.gate.clone();
+        let decided = tokio::task::spawn_blocking(move || gate.admit(&hello, ids)).await;
+        Ok((decided.map_err(|error| format!("the gate failed: {error}"))??, ids))
+    }
+}
+
+fn hello_in(payload: &[u8]) -> Option<Hello> {
+    match EventBusMessage::decode(payload).ok()?.payload? {
+        Payload::Control(ControlPayload { control: Some(Control::Hello(hello)) }) => Some(hello),
+        _ => None,
+    }
+}
+
+/// Hands messages to the router until the stream ends; returns what the peer did wrong, if that is why.
+async fn read_all(
+    stream: impl AsyncRead + Unpin,
+    connection: u64,
+    credit: &Credit,
+    events: &mpsc::Sender<Event>,
+) -> Option<String> {
+    let mut reader = BufReader::with_capacity(64 * 1024, stream);
+    loop {
+        let payload = match frame::read(&mut reader, MAX_FRAME - STAMP).await {
+            Ok(Some(payload)) => payload,
+            Ok(None) | Err(ReadError::Io(_)) => return None,
+            Err(error) => return Some(error.to_string()),
+        };
+        let message = match EventBusMessage::decode(payload.as_slice()) {
+            Ok(message) => message,
+            Err(error) => return Some(format!("a frame holds no message: {error}")),
+        };
+        // Not reading on is how a sender learns that the agent is slow.
+        let permit = credit.acquire(payload.len()).await?;
+        drop(payload);
+        events.send(Event::Message { connection, message, permit }).await.ok()?;
+    }
+}
+
+/// Writes what the router queued, until it closes the queue or the peer is gone.
+async fn write_all(mut stream: impl AsyncWrite + Unpin, mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
+    while let Some(Delivery { message, permit, .. }) = deliveries.recv().await {
+        if write_message(&mut stream, &message).await.is_err() {
+            return;
+        }
+        drop(permit);
+    }
+}
+
+/// Writes one message as one frame.
+pub(crate) async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &EventBusMessage) -> io::Result<()> {
+    let frame = frame::encode(&message.encode_to_vec()).map_err(io::Error::other)?;
+    stream.write_all(&frame).await
+}

@@ -1,0 +1,290 @@
+//! The broker: one socket, one router, a task for each connection.
+//!
+//! ```text
+//!  socket ──► connection ──┐                        ┌──► queue ──► connection ──► socket
+//!                          ├──► router (all state) ─┤
+//!  local client ───────────┘                        └──► queue ──► local client
+//! ```
+//!
+//! The [`router`] owns who is there, who subscribed to what and which calls are under way. It is told by messages and waits
+//! for nothing but the next message, so no reader, however slow, holds up anybody else. What bounds the queues:
+//!
+//! - A queue towards a socket has its own credit. A subscriber whose queue is full is cut off.
+//! - A message to a part of this process holds the sender's credit until that part takes it. A sender whose credit is used
+//!   up is not read from any further: a slow agent makes collectors wait, and so spool.
+//! - An answer from a part of this process waits for room in the caller's queue before it is handed to the router. A slow
+//!   reader of a large answer holds up that one answer.
+//!
+//! The broker knows no process and no alert: payloads are bytes to it.
+
+mod connection;
+mod router;
+
+use std::{
+    fs::{File, TryLockError},
+    future::Future,
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use interprocess::local_socket::{
+    tokio::{Listener, Stream},
+    traits::tokio::Listener as _,
+};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use crate::{
+    auth::{Gate, Peer},
+    client::Client,
+    frame::MAX_FRAME,
+    os,
+    proto::Role,
+    queue::{Credit, Outbox},
+};
+pub(crate) use connection::write_message;
+pub(crate) use router::{Event, Member};
+
+/// Events on their way to the router; a connection waits while there are more. What they may hold is bounded by credit.
+const ROUTER_QUEUE: usize = 64;
+
+/// How long accepting connections may fail without a break before the broker gives up.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a connection that is closed has to take what is left for it.
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+
+/// Where the broker listens, and what bounds it.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// The socket.
+    pub path: PathBuf,
+    /// Where collectors' session keys are kept.
+    pub sessions_dir: PathBuf,
+    /// Connections through the socket at one time; one more is refused.
+    pub max_connections: usize,
+    /// Messages that may wait for one connection, and messages of one connection that may wait for the agent's own parts.
+    pub queue_messages: usize,
+    /// The same in bytes; at least one frame.
+    pub queue_bytes: usize,
+}
+
+impl BrokerConfig {
+    /// 64 connections, 1,024 messages, 8 MiB.
+    pub fn new(path: impl Into<PathBuf>, sessions_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            sessions_dir: sessions_dir.into(),
+            max_connections: 64,
+            queue_messages: 1024,
+            queue_bytes: 2 * MAX_FRAME,
+        }
+    }
+
+    /// The bound of one queue.
+    fn credit(&self) -> Credit {
+        Credit::new(self.queue_messages, self.queue_bytes.max(MAX_FRAME))
+    }
+}
+
+/// Why a broker cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The system has no room for the socket's path.
+    #[error("the socket path {} is longer than the {limit} bytes that the system allows; choose a shorter --runtime-dir", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// Another broker is there.
+    #[error("another agent listens on {}; stop it, or choose another --runtime-dir", path.display())]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else is where the socket should be.
+    #[error("{} is not a socket and will not be replaced; move it away, or choose another --runtime-dir", path.display())]
+    NotASocket {
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A file or directory could not be accessed.
+    #[error("cannot listen: {}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Why a broker ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The socket takes no connections any more.
+    #[error("cannot accept connections on {}: {source}", path.display())]
+    Accept {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The task that routes messages ended, which is a defect.
+    #[error("the bus router ended by itself")]
+    Router,
+}
+
+/// A bound socket and the state behind it. Nothing moves until [`run`](Self::run) is polled.
+#[derive(Debug)]
+pub struct Broker {
+    config: BrokerConfig,
+    listener: Listener,
+    gate: Gate,
+    connections: AtomicU64,
+    locals: Mutex<Vec<Member>>,
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    _lock: File,
+}
+
+impl Broker {
+    /// Creates the socket, mode 0600, in a directory that is created with mode 0700 if it is missing. Removes a socket that
+    /// nobody listens on.
+    ///
+    /// Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// See [`BindError`]; each says what the operator can do.
+    pub fn bind(config: BrokerConfig) -> Result<Self, BindError> {
+        let path = &config.path;
+        if let Some(limit) = os::over_path_limit(path) {
+            return Err(BindError::PathTooLong { path: path.clone(), limit });
+        }
+        let runtime_dir = path.parent().unwrap_or(Path::new("."));
+        os::create_private_dir(runtime_dir).map_err(at(runtime_dir))?;
+        os::create_private_dir(&config.sessions_dir).map_err(at(&config.sessions_dir))?;
+
+        // Two brokers that start at the same time would both take the other's fresh socket for a dead one.
+        let lock = os::open_lock(path).map_err(at(path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(BindError::InUse { path: path.clone() }),
+            Err(TryLockError::Error(error)) => return Err(at(path)(error)),
+        }
+        match os::look_at(path).map_err(at(path))? {
+            os::Place::Empty => {}
+            os::Place::Dead => std::fs::remove_file(path).map_err(at(path))?,
+            os::Place::Live => return Err(BindError::InUse { path: path.clone() }),
+            os::Place::Other => return Err(BindError::NotASocket { path: path.clone() }),
+        }
+        let listener = os::listen(path).map_err(at(path))?;
+        Ok(Self {
+            gate: Gate::new(config.sessions_dir.clone(), os::own_uid()),
+            listener,
+            connections: AtomicU64::new(0),
+            locals: Mutex::default(),
+            events: mpsc::channel(ROUTER_QUEUE),
+            config,
+            _lock: lock,
+        })
+    }
+
+    /// A client for a part of this process, which may do everything.
+    ///
+    /// Each part should have its own: what one of them does not take holds up whoever sends to it, never the other parts.
+    /// Must be called within a Tokio runtime; what the client does waits until [`run`](Self::run) is polled.
+    pub fn local(&self, name: &str) -> Client {
+        let peer = Peer {
+            role: Role::Agent,
+            name: name.to_owned(),
+            uid: self.gate.own_uid(),
+            pid: Some(std::process::id()),
+            connection: self.next_connection(),
+        };
+        let (outbox, inbox) = Outbox::new(self.config.credit());
+        let client = Client::local(peer.connection, self.config.credit(), inbox, self.events.0.clone());
+        self.locals.lock().unwrap_or_else(PoisonError::into_inner).push(Member::local(peer, outbox));
+        client
+    }
+
+    /// The gate through which others come in.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Serves until `stop` resolves, then says goodbye to everybody, gives them a second to take what is left for them, and
+    /// removes the socket.
+    ///
+    /// # Errors
+    /// The socket takes no connections any more.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+        let Self { config, listener, gate, connections, locals, events: (events, inbox), _lock } = self;
+        let locals = locals.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut router = JoinSet::new();
+        router.spawn(router::Router::new(inbox, gate.clone(), locals).run());
+
+        let config = Arc::new(config);
+        let senders = Arc::default();
+        let mut tasks = JoinSet::new();
+        let mut stop = pin!(stop);
+        let mut failing_since = None;
+        let outcome = loop {
+            let accepted = tokio::select! {
+                () = &mut stop => break Ok(()),
+                Some(_) = tasks.join_next() => continue,
+                Some(_) = router.join_next() => break Err(RunError::Router),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok(stream) => {
+                    failing_since = None;
+                    let connection = connections.fetch_add(1, Ordering::Relaxed) + 1;
+                    let door = connection::Door {
+                        connection,
+                        gate: gate.clone(),
+                        config: Arc::clone(&config),
+                        senders: Arc::clone(&senders),
+                        queue: Outbox::new(config.credit()),
+                        events: events.clone(),
+                    };
+                    admit(&mut tasks, config.max_connections, door, stream).await;
+                }
+                Err(source) if failing_since.get_or_insert_with(Instant::now).elapsed() > ACCEPT_PATIENCE => {
+                    break Err(RunError::Accept { path: config.path.clone(), source });
+                }
+                // Out of descriptors, most likely: connections that end make room.
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        drop(listener);
+        let _ = events.send(Event::Stop).await;
+        drop(events);
+        let _ = tokio::time::timeout(2 * GRACE, async { while tasks.join_next().await.is_some() {} }).await;
+        outcome
+    }
+
+    fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+async fn admit(tasks: &mut JoinSet<()>, most: usize, door: connection::Door, stream: Stream) {
+    if tasks.len() < most {
+        tasks.spawn(door.serve(stream));
+    } else {
+        door.turn_away(&stream, "too many connections").await;
+    }
+}
+
+fn at(path: &Path) -> impl Fn(io::Error) -> BindError {
+    let path = path.to_owned();
+    move |source| BindError::Io { path: path.clone(), source }
+}

@@ -1,0 +1,194 @@
+//! Coming in: the socket and the opening handshake, from the client's side.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use interprocess::local_socket::{GenericFilePath, ToFsName as _, tokio::Stream, traits::tokio::Stream as _};
+use prost::Message as _;
+use tokio::time::{sleep, timeout};
+
+use super::{Client, drive};
+use crate::{
+    auth::PROTOCOL,
+    broker::write_message,
+    frame::{self, MAX_FRAME},
+    message, os,
+    proto::{
+        ControlPayload, EventBusMessage, Goodbye, Hello, Role, Welcome, control_payload::Control,
+        event_bus_message::Payload,
+    },
+    queue::Credit,
+    secret::{SessionKey, Token},
+};
+
+/// How long the agent may take to let us in.
+const WELCOME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What may be queued towards the broker; beyond it, sending waits.
+const QUEUED_MESSAGES: usize = 1024;
+const QUEUED_BYTES: usize = 2 * MAX_FRAME;
+
+/// Who comes in.
+#[derive(Debug, Clone)]
+pub enum Identity {
+    /// The agent's own user, or root.
+    Operator,
+    /// A collector.
+    Collector {
+        /// Its name.
+        name: String,
+        /// What it proves itself with.
+        credential: Credential,
+    },
+}
+
+/// What a collector proves itself with.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// For the first time.
+    Token(Token),
+    /// On its return.
+    Session(SessionKey),
+}
+
+/// A client that was let in.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection.
+    pub client: Client,
+    /// For a collector that came with a token: what to return with. Absent where the agent could not keep it.
+    pub session_key: Option<SessionKey>,
+}
+
+/// Why nobody let us in.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody listens.
+    #[error("no agent listens on {}; start daemoneye-agent, or point --runtime-dir at the one that runs", path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// This user may not use the socket.
+    #[error("this user may not use {}; run as the agent's user or as root", path.display())]
+    PermissionDenied {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The system has no room for the socket's path.
+    #[error("the socket path {} is longer than the {limit} bytes that the system allows; choose a shorter --runtime-dir", path.display())]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// The most bytes.
+        limit: usize,
+    },
+    /// The agent does not let us in.
+    #[error("the agent refused the connection: {reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// Whatever listens does not speak the bus's protocol, or does not speak at all.
+    #[error("what listens on {} does not answer as an agent: {reason}", path.display())]
+    Protocol {
+        /// The socket.
+        path: PathBuf,
+        /// What it did.
+        reason: String,
+    },
+    /// The socket could not be used.
+    #[error("cannot connect to {}: {source}", path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Client {
+    /// Connects to the agent's socket and says who we are. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; each says what the operator can do.
+    pub async fn connect(path: &Path, identity: Identity) -> Result<Connected, ConnectError> {
+        if let Some(limit) = os::over_path_limit(path) {
+            return Err(ConnectError::PathTooLong { path: path.to_owned(), limit });
+        }
+        let protocol = |reason: String| ConnectError::Protocol { path: path.to_owned(), reason };
+        let shaken = async {
+            let stream = open(path).await.map_err(|source| io_error(path, source))?;
+            // The agent may refuse us before it has read this; its reason is then in what we read.
+            let written = write_message(&mut &stream, &message::control(Control::Hello(hello(identity)))).await;
+            match frame::read(&mut &stream, MAX_FRAME).await {
+                Ok(Some(payload)) => match control_in(&payload) {
+                    Some(Control::Welcome(welcome)) => Ok((stream, welcome)),
+                    Some(Control::Goodbye(Goodbye { reason })) => Err(ConnectError::Refused { reason }),
+                    _ => Err(protocol("its first message is neither a Welcome nor a Goodbye".into())),
+                },
+                Ok(None) => Err(written
+                    .map_or_else(|source| io_error(path, source), |()| protocol("it closed the connection".into()))),
+                Err(error) => Err(protocol(error.to_string())),
+            }
+        };
+        let (stream, welcome) = timeout(WELCOME_PATIENCE, shaken)
+            .await
+            .unwrap_or_else(|_| Err(protocol("nothing came within 5 s".into())))?;
+        if welcome.protocol != PROTOCOL {
+            return Err(protocol(format!("it speaks protocol {}, not {PROTOCOL}", welcome.protocol)));
+        }
+        let (client, outgoing) = Self::new(Credit::new(QUEUED_MESSAGES, QUEUED_BYTES));
+        let (shared, handle) = client.for_driver();
+        tokio::spawn(drive::socket(shared, handle, stream, outgoing));
+        Ok(Connected { client, session_key: session_key(&welcome) })
+    }
+}
+
+/// Connects; while the listener's backlog is full, tries again (the caller limits for how long).
+async fn open(path: &Path) -> io::Result<Stream> {
+    loop {
+        match Stream::connect(path.to_fs_name::<GenericFilePath>()?).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(20)).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+fn io_error(path: &Path, source: io::Error) -> ConnectError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning { path },
+        io::ErrorKind::PermissionDenied => ConnectError::PermissionDenied { path },
+        _ => ConnectError::Io { path, source },
+    }
+}
+
+fn hello(identity: Identity) -> Hello {
+    let hello = Hello { protocol: PROTOCOL, ..Hello::default() };
+    match identity {
+        Identity::Operator => Hello { role: Role::Operator.into(), ..hello },
+        Identity::Collector { name, credential } => {
+            let (token, session_key) = match credential {
+                Credential::Token(token) => (token.to_bytes(), Vec::new()),
+                Credential::Session(key) => (Vec::new(), key.to_bytes()),
+            };
+            Hello { role: Role::Collector.into(), name, token, session_key, ..hello }
+        }
+    }
+}
+
+fn control_in(payload: &[u8]) -> Option<Control> {
+    match EventBusMessage::decode(payload).ok()?.payload? {
+        Payload::Control(ControlPayload { control }) => control,
+        _ => None,
+    }
+}
+
+fn session_key(welcome: &Welcome) -> Option<SessionKey> {
+    SessionKey::from_bytes(&welcome.session_key)
+}
