@@ -1,0 +1,66 @@
+//! Everything a collector needs except its subject.
+//!
+//! A collector implements [`EventSource`]; [`run`] does the rest. One record's way through here:
+//!
+//! ```text
+//!  source's thread                       one task
+//!  EventSource::run ── Sink ─► queue ─► spool (sequence, segment files) ─► bus ─► agent
+//!                                         ▲── trim ◄── acknowledgement ◄────────────┘
+//! ```
+//!
+//! What is emitted gets the next sequence number of the spool's epoch, is written to the spool, published in batches
+//! and forgotten when the agent has acknowledged it. An agent that is slow or away makes the spool grow, up to its
+//! bound, and never the memory. A collector that was killed replays what was not acknowledged; the agent knows
+//! repetitions by collector, epoch and sequence.
+//!
+//! This crate knows no subject: it does not look into the items that it carries. It opens no network socket, only the
+//! agent's local one.
+//!
+//! ```
+//! use collector_core::{CollectionCapabilities, EventSource, Sink, SourceCaps, SourceDescription, SourceError};
+//! use std::time::Duration;
+//!
+//! struct Clock;
+//!
+//! impl EventSource for Clock {
+//!     fn describe(&self) -> SourceDescription {
+//!         SourceDescription {
+//!             mode: "poll".into(),
+//!             mode_reason: "time has no other source".into(),
+//!             caps: SourceCaps::PERFORMANCE | SourceCaps::SYSTEM_WIDE,
+//!             capabilities: CollectionCapabilities { domains: vec!["performance".into()], ..Default::default() },
+//!             limitations: Vec::new(),
+//!         }
+//!     }
+//!
+//!     fn run(self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
+//!         while !sink.stopped() {
+//!             // sink.emit(…)?; a `Stopped` that travels out with `?` is a clean end.
+//!             sink.pause(Duration::from_secs(1))?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! assert!(Clock.describe().caps.contains(SourceCaps::SYSTEM_WIDE));
+//! ```
+#![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics"))]
+
+mod caps;
+#[cfg_attr(unix, path = "dir_unix.rs")]
+#[cfg_attr(not(unix), path = "dir_plain.rs")]
+mod dir;
+mod lock;
+mod run;
+mod sink;
+mod source;
+mod spool;
+
+pub use caps::SourceCaps;
+pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
+pub use lock::{DataDirLock, LockError};
+pub use run::{CollectorConfig, CollectorError, Ended, run};
+pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};
+pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};
+pub use spool::SpoolError;

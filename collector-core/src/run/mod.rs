@@ -1,0 +1,413 @@
+//! The one run loop: sequence, spool, publish, trim on acknowledgement; reconnect and replay.
+//!
+//! One task owns all of it: the spool, the [`Link`] to the agent and the [`Window`] of what is in flight. The source's
+//! thread and the bus tell it things; nobody else touches its state, and it never waits for one of them alone. A wake-up
+//! is a value ([`Woken`]) that the loop acts on, and after each it publishes what the window has room for.
+//!
+//! ```text
+//! Running ──(stop, shutdown, orphaned, source ended, refused)──► Draining ──(source ended, or 1 s)──► Sending ──► end
+//!                                          what the source still tells is spooled     (acknowledged, or 1 s)
+//! ```
+//!
+//! What is not acknowledged at the end stays in the spool for the next run.
+
+mod backoff;
+mod link;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod window;
+
+pub use terms::{CollectorConfig, CollectorError, Ended};
+
+use crate::lock::DataDirLock;
+use crate::sink::Intake;
+use crate::source::{EventSource, SourceDescription};
+use crate::spool::{Epoch, NewEpoch, Spool, max_item};
+use backoff::Backoff;
+use daemoneye_lib::models::time::now_ns;
+use daemoneye_lib::proto::ipc::{CollectorStatus, EventBatch, RegisterCollector};
+use link::{Link, LinkEvent};
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+use thread::SourceThread;
+use tokio::time::Instant;
+use window::{PATIENCE, Window};
+
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+/// For the source to end after it was told to.
+const DRAIN: Duration = Duration::from_secs(1);
+/// For the agent to acknowledge what was drained.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+const SPOOL: &str = "spool";
+const SESSION_KEY: &str = "session.key";
+
+type Outcome = Result<Ended, CollectorError>;
+
+/// Runs a collector until `stop` resolves, the agent ends it, or it cannot go on.
+///
+/// The lock proves that nobody else uses the data directory; it is held to the end.
+///
+/// # Errors
+/// [`CollectorError`] says what the process should end with; what was collected is in the spool.
+pub async fn run(
+    config: CollectorConfig,
+    lock: DataDirLock,
+    source: Box<dyn EventSource>,
+    stop: impl Future<Output = ()>,
+) -> Result<Ended, CollectorError> {
+    run_with(Window::new(PATIENCE), config, lock, source, stop).await
+}
+
+async fn run_with(
+    window: Window,
+    config: CollectorConfig,
+    lock: DataDirLock,
+    source: Box<dyn EventSource>,
+    stop: impl Future<Output = ()>,
+) -> Outcome {
+    let description = source.describe();
+    let name = config.name.clone();
+    let Some(domain) = description.capabilities.domains.first().cloned() else {
+        return Err(CollectorError::NoDomain { name });
+    };
+    let (spool, new_epoch) = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id)?;
+    tell_opened(&spool, new_epoch);
+    let key_path = config.data_dir.join(SESSION_KEY);
+    let link = Link::new(config.socket.clone(), &name, &domain, key_path.clone(), config.token.clone());
+    if !link.has_credential() {
+        return Err(CollectorError::NoCredential { name, path: key_path });
+    }
+    let system = |source| CollectorError::System { name: name.clone(), source };
+    let registration = registration(&config, description).map_err(system)?;
+    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes));
+    let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
+    let collector = Collector {
+        name: name.clone(),
+        orphan_timeout: config.orphan_timeout,
+        registration,
+        spool,
+        link,
+        window,
+        intake,
+        phase: Phase::Running,
+        status_at: Instant::now() + STATUS_EVERY,
+        status_due: false,
+        alone_since: Some(Instant::now()),
+        told_alone: false,
+        retry_at: None,
+        retries: Backoff::default(),
+        told_dropped: 0,
+    };
+    let outcome = collector.run(thread, stop).await;
+    drop(lock);
+    outcome
+}
+
+fn registration(config: &CollectorConfig, description: SourceDescription) -> io::Result<RegisterCollector> {
+    let mut run = vec![0; 16];
+    getrandom::fill(&mut run).map_err(io::Error::other)?;
+    Ok(RegisterCollector {
+        collector: config.name.clone(),
+        version: config.version.clone(),
+        mode: description.mode,
+        mode_reason: description.mode_reason,
+        started: now_ns(),
+        pid: std::process::id(),
+        capabilities: Some(description.capabilities),
+        limitations: description.limitations,
+        run,
+        ..RegisterCollector::default()
+    })
+}
+
+fn tell_opened(spool: &Spool, new_epoch: Option<NewEpoch>) {
+    let (epoch, items) = (spool.epoch(), spool.items());
+    match new_epoch {
+        None => tracing::info!(%epoch, items, "spool opened"),
+        Some(NewEpoch::Created) => tracing::info!(%epoch, "spool created"),
+        Some(reason) => tracing::warn!(%epoch, items, %reason, "spool opened with a new epoch"),
+    }
+}
+
+struct Collector {
+    name: String,
+    orphan_timeout: Option<Duration>,
+    registration: RegisterCollector,
+    spool: Spool,
+    link: Link,
+    window: Window,
+    intake: Intake,
+    phase: Phase,
+    status_at: Instant,
+    status_due: bool,
+    /// Since when there is no agent.
+    alone_since: Option<Instant>,
+    told_alone: bool,
+    retry_at: Option<Instant>,
+    retries: Backoff,
+    told_dropped: u64,
+}
+
+enum Phase {
+    Running,
+    /// Until then the source may still tell things.
+    Draining(Instant, Outcome),
+    /// Until then the agent may still acknowledge.
+    Sending(Instant, Outcome),
+}
+
+/// What woke the loop.
+enum Woken {
+    Stop,
+    Items,
+    SourceEnded(Result<(), String>),
+    Link(LinkEvent),
+    Timer,
+}
+
+impl Collector {
+    async fn run(mut self, mut thread: SourceThread, stop: impl Future<Output = ()>) -> Outcome {
+        let mut stop = pin!(stop);
+        loop {
+            let (running, deadline) = (matches!(self.phase, Phase::Running), self.deadline());
+            let woken = tokio::select! {
+                () = &mut stop, if running => Woken::Stop,
+                () = self.intake.ready() => Woken::Items,
+                ended = thread.ended(), if thread.runs() => Woken::SourceEnded(ended),
+                event = self.link.next() => Woken::Link(event),
+                () = tokio::time::sleep_until(deadline) => Woken::Timer,
+            };
+            match woken {
+                Woken::Stop => self.end(Ok(Ended::Stopped)),
+                Woken::Items => self.spool_items(),
+                Woken::SourceEnded(ended) => self.source_ended(ended),
+                Woken::Link(event) => self.link_event(event)?,
+                Woken::Timer => {}
+            }
+            self.due_by(Instant::now());
+            self.publish();
+            if let Some(outcome) = self.ended(Instant::now()) {
+                return outcome;
+            }
+        }
+    }
+
+    /// When the loop must wake without being told anything.
+    fn deadline(&self) -> Instant {
+        let phase = match &self.phase {
+            Phase::Running => None,
+            Phase::Draining(until, _) | Phase::Sending(until, _) => Some(*until),
+        };
+        let window = self.window.deadline().map(Instant::from);
+        let others = [phase, window, self.orphaned_at(), self.retry_at];
+        others.into_iter().flatten().fold(self.status_at, Instant::min)
+    }
+
+    /// Does what is due, whatever woke the loop.
+    fn due_by(&mut self, now: Instant) {
+        if self.spool.is_blocked() && self.retry_at.is_some_and(|at| now >= at) {
+            self.retry_at = None;
+            self.spool.retry();
+            self.intake.settle(0, self.spool.is_behind());
+        }
+        if !self.spool.is_blocked() {
+            self.retry_at = None;
+            self.retries.reset();
+        } else if self.retry_at.is_none() {
+            self.retry_at = Some(now + self.retries.next());
+        }
+        if now >= self.status_at {
+            self.status_at = now + STATUS_EVERY;
+            self.status_due = true;
+            self.tell_dropped();
+        }
+        if self.window.deadline().is_some_and(|at| now >= at.into()) {
+            self.lost_link("the agent acknowledges nothing");
+            self.link.reset();
+        }
+        if self.orphaned_at().is_some_and(|at| now >= at) {
+            self.end(Ok(Ended::Orphaned));
+        }
+        if let Phase::Draining(until, _) = &self.phase
+            && now >= *until
+        {
+            tracing::warn!(collector = %self.name, "the source does not end; going on without it");
+            self.drained();
+        }
+    }
+
+    fn orphaned_at(&self) -> Option<Instant> {
+        let running = matches!(self.phase, Phase::Running);
+        self.orphan_timeout.filter(|_| running).zip(self.alone_since).map(|(timeout, since)| since + timeout)
+    }
+
+    fn spool_items(&mut self) {
+        let items = self.intake.take();
+        let count = items.len();
+        self.spool.append(items);
+        self.intake.settle(count, self.spool.is_behind());
+    }
+
+    fn source_ended(&mut self, ended: Result<(), String>) {
+        let failure = match (&self.phase, ended) {
+            (Phase::Running, Ok(())) => Some("its source ended by itself".to_owned()),
+            (_, Err(reason)) => Some(reason),
+            (_, Ok(())) => None,
+        };
+        if let Some(reason) = failure {
+            let failed = Err(CollectorError::Source { name: self.name.clone(), reason });
+            match &mut self.phase {
+                Phase::Running => self.end(failed),
+                Phase::Draining(_, outcome) | Phase::Sending(_, outcome) => *outcome = failed,
+            }
+        }
+        if matches!(self.phase, Phase::Draining(..)) {
+            self.drained();
+        }
+    }
+
+    fn link_event(&mut self, event: LinkEvent) -> Result<(), CollectorError> {
+        match event {
+            LinkEvent::Due => {
+                let mut registration = self.registration.clone();
+                registration.epoch = self.spool.epoch().to_vec();
+                registration.next_sequence = self.spool.next_sequence();
+                self.link.connect(registration);
+            }
+            LinkEvent::Up(committed) => {
+                tracing::info!(collector = %self.name, "registered with the agent");
+                (self.alone_since, self.told_alone) = (None, false);
+                self.status_due = true;
+                for (epoch, through) in committed {
+                    self.acknowledged(epoch, through)?;
+                }
+                // Behind what is committed: the replay.
+                self.spool.rewind();
+            }
+            LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
+            LinkEvent::Sent => {}
+            LinkEvent::Down(reason) => self.lost_link(&reason),
+            LinkEvent::Refused(reason) => {
+                self.lost_link(&reason);
+                self.end(Err(CollectorError::Refused { name: self.name.clone(), reason }));
+            }
+            LinkEvent::Shutdown(reason) => {
+                tracing::info!(collector = %self.name, reason, "the agent ends this collector");
+                self.end(Ok(Ended::Stopped));
+            }
+        }
+        Ok(())
+    }
+
+    fn lost_link(&mut self, reason: &str) {
+        if self.told_alone {
+            tracing::debug!(collector = %self.name, reason, "still no connection to the agent");
+        } else {
+            tracing::warn!(collector = %self.name, reason, "no connection to the agent; collecting into the spool");
+        }
+        self.told_alone = true;
+        self.alone_since.get_or_insert_with(Instant::now);
+        self.window.clear();
+    }
+
+    /// The agent has committed everything of the epoch up to this sequence.
+    fn acknowledged(&mut self, epoch: Epoch, through: u64) -> Result<(), CollectorError> {
+        if epoch == self.spool.epoch() && through >= self.spool.next_sequence() {
+            // Going on would number new items like committed ones, and they would be taken for repetitions.
+            self.spool.begin_epoch()?;
+            let (epoch, reason) = (self.spool.epoch(), NewEpoch::BehindAgent);
+            tracing::error!(%epoch, %reason, "the spool begins a new epoch");
+            self.lost_link("to register the new epoch");
+            self.link.reset();
+            return Ok(());
+        }
+        // Before anything is trimmed: who watches from outside may rely on it.
+        tracing::debug!(%epoch, through, "acknowledged");
+        self.spool.acknowledge(epoch, through);
+        self.window.acknowledged(epoch, through, Instant::now().into_std());
+        Ok(())
+    }
+
+    /// Publishes what the window and the link have room for.
+    fn publish(&mut self) {
+        if !self.link.is_free() {
+            return;
+        }
+        if self.status_due {
+            self.status_due = false;
+            self.link.publish_status(&self.status());
+        } else if self.window.has_room()
+            && let Some(batch) = self.spool.next_batch()
+        {
+            let (epoch, first, count) = (batch.epoch, batch.first, batch.items.len());
+            tracing::debug!(%epoch, first, count, "published");
+            self.window.sent(epoch, first + count as u64 - 1, Instant::now().into_std());
+            self.link.publish_batch(&EventBatch {
+                collector: self.name.clone(),
+                epoch: epoch.to_vec(),
+                first_sequence: first,
+                items: batch.items,
+            });
+        }
+    }
+
+    fn status(&self) -> CollectorStatus {
+        let source = self.intake.status();
+        CollectorStatus {
+            spool_bytes: self.spool.bytes(),
+            spool_items: self.spool.items(),
+            spool_limit_bytes: self.spool.max_bytes(),
+            scan_interval_ms: source.scan_interval_ms,
+            last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
+        }
+    }
+
+    fn tell_dropped(&mut self) {
+        let dropped = self.spool.dropped();
+        if dropped > self.told_dropped {
+            tracing::warn!(
+                items = dropped - self.told_dropped,
+                bytes = self.spool.bytes(),
+                limit = self.spool.max_bytes(),
+                "items were dropped: the spool is full or its disk refuses them; the agent will show a gap"
+            );
+            self.told_dropped = dropped;
+        }
+    }
+
+    /// Begins to end; the first reason counts.
+    fn end(&mut self, outcome: Outcome) {
+        if matches!(self.phase, Phase::Running) {
+            self.intake.stop();
+            self.phase = Phase::Draining(Instant::now() + DRAIN, outcome);
+        }
+    }
+
+    /// The source tells nothing more.
+    fn drained(&mut self) {
+        self.intake.close();
+        self.spool_items();
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Draining(_, outcome) => Phase::Sending(Instant::now() + LAST_WORDS, outcome),
+            other => other,
+        };
+    }
+
+    /// The outcome, when nothing is left to do or no time for it.
+    fn ended(&mut self, now: Instant) -> Option<Outcome> {
+        let Phase::Sending(until, _) = &self.phase else { return None };
+        let acknowledged = self.window.is_empty() && !self.link.is_sending();
+        if now < *until && self.link.is_up() && !acknowledged {
+            return None;
+        }
+        self.tell_dropped();
+        tracing::info!(collector = %self.name, unacknowledged = self.spool.items(), "ended");
+        match std::mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Sending(_, outcome) => Some(outcome),
+            Phase::Running | Phase::Draining(..) => None,
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! The way from the source's thread to the run loop's task.
+//!
+//! One bounded queue of encoded items: at most [`MAX_QUEUED_ITEMS`] and [`MAX_QUEUED_BYTES`]. When it is full the
+//! source waits; nothing is dropped here. The queue also carries the word to stop, in two steps: *stopping* asks the
+//! source to end and still takes what it emits, *closed* takes nothing any more.
+
+use crate::source::SourceStatus;
+use daemoneye_lib::proto::ipc::CollectedItem;
+use prost::Message;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// The largest encoded item, in bytes, that a frame of the bus can carry together with its envelope.
+pub const MAX_ITEM: usize = 3_584 * 1024;
+const MAX_QUEUED_ITEMS: usize = 1024;
+const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+
+/// The collector is stopping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the collector is stopping")]
+pub struct Stopped;
+
+/// Why an item was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The collector has stopped and takes nothing more.
+    #[error("the collector is stopping")]
+    Stopped,
+    /// The item cannot travel; the source can go on, and should tell a gap in its place.
+    #[error("an item of {bytes} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// The encoded item's size.
+        bytes: usize,
+        /// What is possible: [`MAX_ITEM`], or a quarter of the spool's bound where that is less.
+        limit: usize,
+    },
+    /// The item says nothing.
+    #[error("an item without content")]
+    Empty,
+}
+
+/// Why a flush was not one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The collector has stopped.
+    #[error("the collector is stopping")]
+    Stopped,
+    /// The spool's disk refuses writes, so that a crash now would lose emitted items: persist no state that relies on
+    /// them, and try again at the next occasion.
+    #[error("emitted items wait for the spool's disk")]
+    Unwritten,
+}
+
+/// Where a source tells what it sees; clones tell the same queue.
+#[derive(Debug, Clone)]
+pub struct Sink(Arc<Handoff>);
+
+impl Sink {
+    /// Hands over an item, in the order in which things came about; waits while the queue is full.
+    ///
+    /// While the collector is stopping it still takes what is emitted, for about a second.
+    ///
+    /// # Errors
+    /// An item that is too large or empty is refused, and the source can go on.
+    pub fn emit(&self, item: CollectedItem) -> Result<(), EmitError> {
+        let bytes = item.encoded_len();
+        if bytes == 0 {
+            return Err(EmitError::Empty);
+        }
+        if bytes > self.0.max_item {
+            return Err(EmitError::TooLarge { bytes, limit: self.0.max_item });
+        }
+        let encoded = item.encode_to_vec();
+        let mut state = self.0.wait_while(|state| state.phase != Phase::Closed && !state.has_room(bytes));
+        if state.phase == Phase::Closed {
+            return Err(EmitError::Stopped);
+        }
+        state.items.push_back(encoded);
+        state.bytes += bytes;
+        state.accepted += 1;
+        drop(state);
+        self.0.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Sleeps, and wakes at once when the collector is stopping.
+    ///
+    /// # Errors
+    /// [`Stopped`] when it is.
+    pub fn pause(&self, duration: Duration) -> Result<(), Stopped> {
+        let state = self.0.lock();
+        let (state, _) = self
+            .0
+            .changed
+            .wait_timeout_while(state, duration, |state| state.phase == Phase::Open)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.phase == Phase::Open { Ok(()) } else { Err(Stopped) }
+    }
+
+    /// Whether the source shall end.
+    pub fn stopped(&self) -> bool {
+        self.0.lock().phase != Phase::Open
+    }
+
+    /// Reports the source's state; the latest report counts.
+    pub fn report(&self, status: SourceStatus) {
+        self.0.lock().status = status;
+    }
+
+    /// Returns when all that was emitted before is in the spool, so that state that relies on it may be persisted.
+    ///
+    /// # Errors
+    /// [`FlushError::Unwritten`] when the spool's disk refuses it at present.
+    pub fn flush(&self) -> Result<(), FlushError> {
+        let target = self.0.lock().accepted;
+        let state = self.0.wait_while(|state| state.phase != Phase::Closed && state.settled < target);
+        match state.settled >= target {
+            true if state.behind => Err(FlushError::Unwritten),
+            true => Ok(()),
+            false => Err(FlushError::Stopped),
+        }
+    }
+}
+
+/// The run loop's end of the queue; the source is told to stop when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Intake(Arc<Handoff>);
+
+/// A queue whose items are at most `max_item` bytes, for a source and a run loop.
+pub(crate) fn queue(max_item: usize) -> (Sink, Intake) {
+    let handoff =
+        Arc::new(Handoff { max_item, state: Mutex::default(), changed: Condvar::new(), arrived: Notify::new() });
+    (Sink(Arc::clone(&handoff)), Intake(handoff))
+}
+
+impl Intake {
+    /// Resolves when something waits in the queue. Cancelling it loses nothing.
+    pub(crate) async fn ready(&self) {
+        while self.0.lock().items.is_empty() {
+            self.0.arrived.notified().await;
+        }
+    }
+
+    /// Takes what waits; each item taken is to be settled.
+    pub(crate) fn take(&self) -> Vec<Vec<u8>> {
+        let mut state = self.0.lock();
+        state.bytes = 0;
+        let items = state.items.drain(..).collect();
+        drop(state);
+        self.0.changed.notify_all();
+        items
+    }
+
+    /// The spool has `items` more; `behind` says that some of what it was given is not on its disk.
+    pub(crate) fn settle(&self, items: usize, behind: bool) {
+        let mut state = self.0.lock();
+        state.settled += items as u64;
+        state.behind = behind;
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// The newest report of the source.
+    pub(crate) fn status(&self) -> SourceStatus {
+        self.0.lock().status.clone()
+    }
+
+    /// Asks the source to end; what it still emits is taken.
+    pub(crate) fn stop(&self) {
+        let mut state = self.0.lock();
+        state.phase = state.phase.max(Phase::Stopping);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Takes nothing more from the source; what waits can still be taken here.
+    pub(crate) fn close(&self) {
+        self.0.lock().phase = Phase::Closed;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[derive(Debug)]
+struct Handoff {
+    max_item: usize,
+    state: Mutex<State>,
+    /// For the source: room, a flush that is done, the word to stop.
+    changed: Condvar,
+    /// For the run loop: an item waits.
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    items: VecDeque<Vec<u8>>,
+    bytes: usize,
+    accepted: u64,
+    settled: u64,
+    behind: bool,
+    phase: Phase,
+    status: SourceStatus,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    #[default]
+    Open,
+    Stopping,
+    Closed,
+}
+
+impl State {
+    fn has_room(&self, bytes: usize) -> bool {
+        self.items.len() < MAX_QUEUED_ITEMS && self.bytes + bytes <= MAX_QUEUED_BYTES
+    }
+}
+
+impl Handoff {
+    // No code that can panic runs under the lock, so a poisoned one is as good as any.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, mut condition: impl FnMut(&State) -> bool) -> MutexGuard<'_, State> {
+        let state = self.lock();
+        self.changed.wait_while(state, |state| condition(state)).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemoneye_lib::proto::ipc::{Gap, collected_item::Item};
+    use std::thread;
+    use std::time::Instant;
+
+    fn item(reason_bytes: usize) -> CollectedItem {
+        CollectedItem { item: Some(Item::Gap(Gap { reason: "x".repeat(reason_bytes), ..Gap::default() })) }
+    }
+
+    #[test]
+    fn a_full_queue_makes_the_source_wait() {
+        let (sink, intake) = queue(MAX_ITEM);
+        let emitting = thread::spawn(move || (0..3000).try_for_each(|_| sink.emit(item(10))));
+        let mut taken = 0;
+        while taken < 3000 {
+            thread::sleep(Duration::from_millis(5));
+            let items = intake.take();
+            assert!(items.len() <= MAX_QUEUED_ITEMS);
+            taken += items.len();
+        }
+        emitting.join().unwrap().unwrap();
+        assert_eq!(taken, 3000);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_in_bytes() {
+        let (sink, intake) = queue(MAX_ITEM);
+        let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(MAX_ITEM - 100))));
+        let mut taken = 0;
+        while taken < 5 {
+            thread::sleep(Duration::from_millis(5));
+            let items = intake.take();
+            assert!(items.len() <= 1, "two of these are over the bound");
+            taken += items.len();
+        }
+        emitting.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_travel_is_refused() {
+        let (sink, intake) = queue(1000);
+        assert!(matches!(sink.emit(item(1000)), Err(EmitError::TooLarge { bytes: 1001.., limit: 1000 })));
+        assert_eq!(sink.emit(CollectedItem { item: None }), Err(EmitError::Empty));
+        assert!(intake.take().is_empty());
+    }
+
+    #[test]
+    fn stopping_wakes_a_pause_and_still_takes_items() {
+        let (sink, intake) = queue(MAX_ITEM);
+        assert_eq!(sink.pause(Duration::from_millis(1)), Ok(()));
+        let started = Instant::now();
+        let pausing = thread::spawn({
+            let sink = sink.clone();
+            move || sink.pause(Duration::from_secs(60))
+        });
+        intake.stop();
+        assert_eq!(pausing.join().unwrap(), Err(Stopped));
+        assert!(started.elapsed() < Duration::from_secs(30));
+        assert!(sink.stopped());
+        assert_eq!(sink.emit(item(1)), Ok(()));
+        intake.close();
+        assert_eq!(sink.emit(item(1)), Err(EmitError::Stopped));
+        assert_eq!(intake.take().len(), 1);
+    }
+
+    #[test]
+    fn a_flush_waits_for_the_spool_and_says_when_its_disk_refuses() {
+        let (sink, intake) = queue(MAX_ITEM);
+        assert_eq!(sink.flush(), Ok(()), "nothing emitted");
+        sink.emit(item(1)).unwrap();
+        let flushing = thread::spawn({
+            let sink = sink.clone();
+            move || sink.flush()
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!flushing.is_finished());
+        let taken = intake.take().len();
+        intake.settle(taken, true);
+        assert_eq!(flushing.join().unwrap(), Err(FlushError::Unwritten));
+        intake.settle(0, false);
+        assert_eq!(sink.flush(), Ok(()));
+        sink.emit(item(1)).unwrap();
+        drop(intake);
+        assert_eq!(sink.flush(), Err(FlushError::Stopped));
+    }
+}
