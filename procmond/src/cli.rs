@@ -1,0 +1,223 @@
+//! Flags, wiring, and what the operator reads when something is wrong.
+
+use crate::limitations::View;
+use crate::memory::{self, Keeper};
+use crate::pace::Pace;
+use crate::poller::{self, Poller};
+use crate::procfs::boot::{Boot, BootError};
+use crate::reader::{HostProc, OpenError};
+use crate::scan::Scanner;
+use crate::source::PollSource;
+use crate::{print, token};
+use clap::{Parser, Subcommand, ValueEnum};
+use collector_core::{CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
+use daemoneye_lib::cli::{CommonArgs, logging};
+use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment};
+use std::error::Error;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+const NAME: &str = Component::Procmond.name();
+const PROC: &str = "/proc";
+
+/// DaemonEye's process collector: watches the processes of this host and tells the agent.
+///
+/// Usually the agent starts it. It needs the agent's token, as a line on standard input, or the session key that it was
+/// given for one.
+#[derive(Debug, Parser)]
+#[command(name = "procmond", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: CommonArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print what one scan sees, and end
+    Scan {
+        /// How processes are printed
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: ScanFormat,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ScanFormat {
+    /// A JSON object on each line
+    #[value(alias = "json")]
+    Jsonl,
+}
+
+/// Why procmond ended with a failure.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error(transparent)]
+    Proc(#[from] OpenError),
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("the line on standard input is no token: {0}")]
+    Token(String),
+    #[error("cannot start")]
+    Start(#[source] io::Error),
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
+    #[error(transparent)]
+    Print(#[from] print::PrintError),
+}
+
+impl Failure {
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Token(_) => Some("let the agent start procmond, or give it no input (</dev/null)".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whoever reads our output has seen enough.
+    fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Print(print::PrintError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{}", report(&failure));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let overrides = arguments.common.overrides();
+    let config = config::load(Component::Procmond, &overrides, &Environment::from_process())?.config;
+    logging::init(config.app.log_level, config.app.log_format);
+    match arguments.command {
+        Some(Command::Scan { format: ScanFormat::Jsonl }) => scan(&config),
+        None => collect(&config),
+    }
+}
+
+fn scan(config: &Config) -> Result<(), Failure> {
+    let mut scanner = scanner(config, Boot::current()?)?;
+    let counts = print::scan(&mut scanner, BufWriter::new(io::stdout().lock()))?;
+    tracing::debug!(?counts, "scanned");
+    Ok(())
+}
+
+fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, Failure> {
+    Ok(Scanner::new(HostProc::open(Path::new(PROC))?, boot, config.procmond.max_command_line_bytes))
+}
+
+/// Everything that collecting is made of, in the order in which it depends on each other.
+fn collect(config: &Config) -> Result<(), Failure> {
+    let data_dir = config.app.directory_of(Component::Procmond);
+    let lock = DataDirLock::acquire(&data_dir)?;
+    let token = token::from_stdin();
+
+    let known = data_dir.join("known.bin");
+    let memory = memory::load(&known).unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn Error, "running processes will be told again");
+        None
+    });
+    let boot = poller::settle(Boot::current()?, memory.as_ref());
+    let source = PollSource {
+        poller: Poller::new(scanner(config, boot.clone())?, boot.clone(), memory),
+        pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
+        keeper: Keeper::new(known),
+        view: View::of_this_process(),
+    };
+    let collector = CollectorConfig {
+        name: NAME.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_dir,
+        socket: config.app.socket(),
+        spool_max_bytes: config.collector.spool_max_bytes,
+        orphan_timeout: Some(config.collector.orphan_timeout_s).filter(|s| *s > 0).map(Duration::from_secs),
+        token: match token {
+            Some(line) => Some(line.parse().map_err(|error| Failure::Token(format!("{error}")))?),
+            None => None,
+        },
+        boot_id: boot.id,
+    };
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
+    let ended = runtime.block_on(async {
+        let stop = Stop::new().map_err(Failure::Start)?;
+        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked()).await?)
+    })?;
+    match ended {
+        Ended::Orphaned => tracing::info!("no agent came back: ended"),
+        _ => tracing::info!("ended"),
+    }
+    Ok(())
+}
+
+/// The signals that ask for an orderly end.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::debug!("asked to stop by SIGTERM"),
+            _ = self.interrupt.recv() => tracing::debug!("asked to stop by SIGINT"),
+        }
+    }
+}
+
+/// `error: …` with every cause that does not stand in the message already, then `hint: …`.
+fn report(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(error) = cause {
+        let error_text = error.to_string();
+        if !text.contains(&error_text) {
+            text = format!("{text}: {error_text}");
+        }
+        cause = error.source();
+    }
+    match failure.hint() {
+        Some(hint) => format!("error: {text}\nhint: {hint}"),
+        None => format!("error: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn flags_are_consistent() {
+        Arguments::command().debug_assert();
+        let scan = Arguments::try_parse_from(["procmond", "scan", "--format", "json", "--data-dir", "/d"]).unwrap();
+        assert!(matches!(scan.command, Some(Command::Scan { .. })));
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let failure = Failure::Start(io::Error::other("no memory"));
+        assert_eq!(report(&failure), "error: cannot start: no memory");
+    }
+}

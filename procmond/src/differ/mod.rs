@@ -1,0 +1,154 @@
+//! From two scans to events: `seen`, `changed`, `exit`.
+//!
+//! [`Table`] knows of every process that was told what tells it apart and what its `exit` will say. [`Pass`] looks at
+//! one scan with it. An event is told before the table takes note of it: should telling fail, the same event comes
+//! about again at the next scan.
+
+mod identity;
+mod table;
+
+pub(crate) use table::{Known, Table};
+
+use crate::procfs::boot::Boot;
+use crate::provenance as why;
+use crate::scan::{Glance, Interrupted, Observed, Visitor, usage};
+use daemoneye_lib::models::columns::{PROCESS, Value};
+use daemoneye_lib::models::{key::process_key, time::now_ns};
+use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use identity::Identity;
+
+/// The whole record of a known process is read at every scan of so many, in which its turn comes: not everything that
+/// can change shows at the first look.
+const TURNS: u64 = 16;
+/// A process this young is still being set up by who started it: its record is read at every scan.
+const YOUNG_NS: i64 = 3_000_000_000;
+
+/// Takes an item, or says that no more are taken.
+pub(crate) type Tell<'a> = dyn FnMut(Item) -> Result<(), Interrupted> + 'a;
+
+/// One scan, seen with the knowledge of those before.
+pub(crate) struct Pass<'a> {
+    boot: &'a Boot,
+    table: &'a mut Table,
+    scan: u64,
+    tell: &'a mut Tell<'a>,
+    /// Of the process at hand, since the scan before.
+    usage: Option<f64>,
+}
+
+impl<'a> Pass<'a> {
+    /// A pass for the scan of this number, which no scan before had.
+    pub(crate) fn new(boot: &'a Boot, table: &'a mut Table, scan: u64, tell: &'a mut Tell<'a>) -> Self {
+        Self { boot, table, scan, tell, usage: None }
+    }
+
+    /// Tells the end of every process that this scan, which has come to its end, did not meet.
+    pub(crate) fn finish(self) -> Result<(), Interrupted> {
+        let Self { boot, table, scan, tell, .. } = self;
+        for pid in table.not_met_in(scan) {
+            if let Some(known) = table.get(pid) {
+                tell(exit(boot, pid, known))?;
+            }
+            table.remove(pid);
+        }
+        Ok(())
+    }
+
+    fn is_due(&self, glance: &Glance<'_>) -> bool {
+        let young = glance.at.saturating_sub(self.boot.time_of(glance.stat.start_ticks)) < YOUNG_NS;
+        young || u64::from(glance.pid).wrapping_add(self.scan).is_multiple_of(TURNS)
+    }
+}
+
+impl Visitor for Pass<'_> {
+    fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted> {
+        self.usage = None;
+        let due = self.is_due(glance);
+        let Some(known) = self.table.get_mut(glance.pid) else { return Ok(true) };
+        if known.start_ticks != glance.stat.start_ticks {
+            (self.tell)(exit(self.boot, glance.pid, known))?;
+            self.table.remove(glance.pid);
+            return Ok(true);
+        }
+        known.scan = self.scan;
+        let spent = self.boot.duration_ns(glance.stat.cpu_ticks.saturating_sub(known.cpu_ticks));
+        self.usage = usage(spent, glance.at.saturating_sub(known.cpu_at));
+        (known.cpu_ticks, known.cpu_at) = (glance.stat.cpu_ticks, glance.at);
+        // Having ended is no change of identity, and what is left of a process looks like nothing it was.
+        Ok(!glance.is_ending() && (due || known.glance != glance.digest()))
+    }
+
+    fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted> {
+        let Observed { mut record, glance, parent_start } = observed;
+        let identity = Identity::of(&record);
+        let event_type = match self.table.get(glance.pid) {
+            None => Some(EventType::Seen),
+            Some(known) => {
+                if let Some(usage) = self.usage {
+                    record.cpu_usage = Some(usage);
+                    record.provenance.remove("cpu_usage");
+                }
+                known.keep_parent(self.boot, &mut record);
+                known.identity.differs(&identity).then_some(EventType::Changed)
+            }
+        };
+        let (scan, digest) = (self.scan, glance.digest());
+        if let Some(event_type) = event_type {
+            let event_time = record.collection_time;
+            // The event takes the record; what the table keeps of it is a small part.
+            let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
+            (self.tell)(event(event_type, event_time, record))?;
+            self.table.put(glance.pid, kept);
+        } else if let Some(known) = self.table.get_mut(glance.pid) {
+            known.glance = digest;
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, pid: u32) {
+        // Somebody has the pid, and nothing says that it is somebody else.
+        if let Some(known) = self.table.get_mut(pid) {
+            known.scan = self.scan;
+        }
+    }
+}
+
+fn event(event_type: EventType, event_time: i64, record: ProcessRecord) -> Item {
+    Item::Process(ProcessEvent { event_type: event_type.into(), event_time, process: Some(record) })
+}
+
+/// The event of a process that is no longer there.
+fn exit(boot: &Boot, pid: u32, known: &Known) -> Item {
+    let now = now_ns();
+    let mut record = ProcessRecord {
+        process_key: process_key(&boot.id, pid, known.start_ticks),
+        parent_key: known.parent_key(boot),
+        pid,
+        ppid: Some(known.ppid),
+        name: Some(known.name.clone()),
+        executable_path: known.program.clone(),
+        command_line: known.command_line.clone(),
+        command_line_truncated: known.command_line.is_some().then_some(known.command_line_cut),
+        start_time: Some(boot.time_of(known.start_ticks)),
+        end_time: Some(now),
+        uid: known.uid,
+        cpu_time_ns: Some(boot.duration_ns(known.cpu_ticks)),
+        source: "poll".to_owned(),
+        collection_time: now,
+        ..ProcessRecord::default()
+    };
+    // Every column but these is as it was when the process was last looked at, or is not kept.
+    record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
+    why::absent(&mut record, &["end_time"], why::INFERRED);
+    why::absent(&mut record, &["exit_code", "exit_signal", "invoked_path"], why::POLLING);
+    for column in PROCESS {
+        if (column.get)(&record) == Value::Null && !record.provenance.contains_key(column.name) {
+            why::absent(&mut record, &[column.name], why::NOT_KEPT);
+        }
+    }
+    event(EventType::Exit, now, record)
+}
+
+#[cfg(test)]
+mod tests;

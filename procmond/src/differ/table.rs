@@ -1,0 +1,187 @@
+//! The processes that were told, with no more of each than its next event needs.
+//!
+//! There is an entry for each process of the host, so the kernel's limit of pids bounds their number. Text is what can
+//! grow: all of it together has a budget, past which an entry keeps its name alone.
+
+use super::identity::Identity;
+use crate::procfs::boot::Boot;
+use crate::provenance as why;
+use crate::scan::Glance;
+use daemoneye_lib::models::key::process_key;
+use daemoneye_lib::proto::common::ProcessRecord;
+use std::collections::HashMap;
+
+/// So much of a command line is kept until the end of its process.
+const MAX_COMMAND_LINE: usize = 1024;
+/// So much text is kept in all.
+const MAX_TEXT: usize = 8 * 1024 * 1024;
+
+/// What is known of a process that was told.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Known {
+    #[prost(uint64, tag = "1")]
+    pub(crate) start_ticks: u64,
+    /// The parent that it was first seen with; a later one took it over, and is not where it comes from.
+    #[prost(uint32, tag = "2")]
+    pub(crate) ppid: u32,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) parent_start: Option<u64>,
+    /// The digest of the first look at which its record was last read.
+    #[prost(fixed64, tag = "4")]
+    pub(crate) glance: u64,
+    #[prost(message, required, tag = "5")]
+    pub(crate) identity: Identity,
+    #[prost(uint64, tag = "6")]
+    pub(crate) cpu_ticks: u64,
+    /// When it had used so many.
+    #[prost(int64, tag = "7")]
+    pub(crate) cpu_at: i64,
+    #[prost(uint32, optional, tag = "8")]
+    pub(crate) uid: Option<u32>,
+    #[prost(string, tag = "9")]
+    pub(crate) name: String,
+    #[prost(string, optional, tag = "10")]
+    pub(crate) program: Option<String>,
+    #[prost(string, optional, tag = "11")]
+    pub(crate) command_line: Option<String>,
+    #[prost(bool, tag = "12")]
+    pub(crate) command_line_cut: bool,
+    /// The last scan that met it.
+    #[prost(uint64, tag = "13")]
+    pub(crate) scan: u64,
+}
+
+impl Known {
+    pub(super) fn new(
+        scan: u64,
+        digest: u64,
+        glance: &Glance<'_>,
+        parent_start: Option<u64>,
+        identity: Identity,
+        record: &ProcessRecord,
+    ) -> Self {
+        let whole = record.command_line.as_deref();
+        let command_line = whole.map(|text| &text[..text.floor_char_boundary(MAX_COMMAND_LINE)]);
+        let cut = record.command_line_truncated == Some(true) || whole.map(str::len) != command_line.map(str::len);
+        Self {
+            start_ticks: glance.stat.start_ticks,
+            ppid: glance.stat.ppid,
+            parent_start,
+            glance: digest,
+            identity,
+            cpu_ticks: glance.stat.cpu_ticks,
+            cpu_at: glance.at,
+            uid: record.uid,
+            name: record.name.clone().unwrap_or_default(),
+            program: record.executable_path.clone(),
+            command_line: command_line.map(str::to_owned),
+            command_line_cut: cut,
+            scan,
+        }
+    }
+
+    pub(super) fn parent_key(&self, boot: &Boot) -> Option<String> {
+        self.parent_start.map(|start| process_key(&boot.id, self.ppid, start))
+    }
+
+    /// Puts the parent that the process was first seen with into a later record of it.
+    pub(super) fn keep_parent(&self, boot: &Boot, record: &mut ProcessRecord) {
+        let parent_key = self.parent_key(boot);
+        if record.ppid == Some(self.ppid) && record.parent_key == parent_key {
+            return;
+        }
+        record.ppid = Some(self.ppid);
+        match parent_key {
+            Some(_) => _ = record.provenance.remove("parent_key"),
+            None => why::absent(record, &["parent_key"], why::PARENT_ENDED),
+        }
+        record.parent_key = parent_key;
+        record.parent_name = None;
+        record.parent_executable_path = None;
+        record.parent_command_line = None;
+        let columns = ["parent_name", "parent_executable_path", "parent_command_line"];
+        why::absent(record, &columns, why::PARENT_GONE);
+    }
+
+    /// What a later record did not give stays as it was.
+    fn after(mut self, before: Self) -> Self {
+        self.identity = self.identity.or(&before.identity);
+        (self.ppid, self.parent_start) = (before.ppid, before.parent_start);
+        self.uid = self.uid.or(before.uid);
+        self.program = self.program.or(before.program);
+        if self.command_line.is_none() {
+            (self.command_line, self.command_line_cut) = (before.command_line, before.command_line_cut);
+        }
+        self
+    }
+
+    fn text(&self) -> usize {
+        self.program.as_ref().map_or(0, String::len) + self.command_line.as_ref().map_or(0, String::len)
+    }
+}
+
+/// What is known of all processes.
+#[derive(Default)]
+pub(crate) struct Table {
+    known: HashMap<u32, Known>,
+    text: usize,
+}
+
+impl Table {
+    pub(crate) fn get(&self, pid: u32) -> Option<&Known> {
+        self.known.get(&pid)
+    }
+
+    pub(crate) fn get_mut(&mut self, pid: u32) -> Option<&mut Known> {
+        self.known.get_mut(&pid)
+    }
+
+    /// Takes note of a process, or of what is new about one that is known.
+    pub(crate) fn put(&mut self, pid: u32, known: Known) {
+        let mut known = match self.remove(pid) {
+            Some(before) => known.after(before),
+            None => known,
+        };
+        if self.text + known.text() > MAX_TEXT {
+            known.program = None;
+            known.command_line = None;
+        }
+        self.text += known.text();
+        self.known.insert(pid, known);
+    }
+
+    pub(crate) fn remove(&mut self, pid: u32) -> Option<Known> {
+        let known = self.known.remove(&pid)?;
+        self.text -= known.text();
+        Some(known)
+    }
+
+    pub(crate) fn not_met_in(&self, scan: u64) -> Vec<u32> {
+        self.known.iter().filter(|(_, known)| known.scan != scan).map(|(pid, _)| *pid).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &Known)> {
+        self.known.iter().map(|(pid, known)| (*pid, known))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_past_the_budget_is_not_kept_and_leaves_with_its_process() {
+        let mut table = Table::default();
+        let known = |length: usize| Known { command_line: Some("x".repeat(length)), ..Known::default() };
+        table.put(1, known(MAX_TEXT - 10));
+        table.put(2, known(11));
+        assert_eq!(table.get(2).unwrap().command_line, None);
+        table.put(1, known(1));
+        table.put(2, known(11));
+        assert_eq!(table.get(2).unwrap().command_line.as_deref(), Some("xxxxxxxxxxx"));
+        assert_eq!(table.text, 12);
+        table.remove(1);
+        table.remove(2);
+        assert_eq!(table.text, 0);
+    }
+}

@@ -1,0 +1,194 @@
+//! Scans of processes that a test makes up, one after the other.
+
+use super::*;
+use crate::reader::fake::{FakeProc, FakeProcess, file};
+use crate::scan::{ProcessCollector as _, Scanner};
+
+static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
+
+#[derive(Default)]
+struct Host {
+    table: Table,
+    scan: u64,
+}
+
+impl Host {
+    /// What a scan of these processes tells: event type, name, record.
+    fn scan(&mut self, proc: &FakeProc) -> Vec<(EventType, String, ProcessRecord)> {
+        let mut events = Vec::new();
+        self.scan += 1;
+        let mut tell = |item| {
+            let Item::Process(event) = item else { panic!("{item:?}") };
+            let event_type = event.event_type();
+            let record = event.process.unwrap();
+            events.push((event_type, record.name.clone().unwrap_or_default(), record));
+            Ok(())
+        };
+        let mut pass = Pass::new(&BOOT, &mut self.table, self.scan, &mut tell);
+        Scanner::new(proc.clone(), BOOT.clone(), 1 << 18).enumerate_processes(&mut pass).unwrap();
+        pass.finish().unwrap();
+        events
+    }
+
+    fn names(&mut self, proc: &FakeProc) -> Vec<String> {
+        let events = self.scan(proc);
+        events.into_iter().map(|(event_type, name, _)| format!("{} {name}", event_type.name())).collect()
+    }
+
+    /// So many scans in which everything gets its turn.
+    fn settle(&mut self, proc: &FakeProc) -> Vec<String> {
+        (0..=TURNS).flat_map(|_| self.names(proc)).collect()
+    }
+}
+
+fn host() -> (Host, FakeProc) {
+    let proc = FakeProc::new([(1, FakeProcess::new("init", 0, 1)), (20, FakeProcess::new("web", 1, 100))]);
+    let mut host = Host::default();
+    assert_eq!(host.names(&proc), ["seen init", "seen web"]);
+    (host, proc)
+}
+
+#[test]
+fn nothing_new_is_nothing_told() {
+    let (mut host, proc) = host();
+    assert!(host.settle(&proc).is_empty());
+}
+
+#[test]
+fn beginnings_and_ends_are_told_once() {
+    let (mut host, mut proc) = host();
+    proc.processes.insert(30, FakeProcess { ticks: 70, ..FakeProcess::new("job", 20, 200) });
+    let events = host.scan(&proc);
+    let [(EventType::Seen, _, seen)] = &events[..] else { panic!("{events:?}") };
+    assert!(host.names(&proc).is_empty());
+    proc.processes.remove(&30);
+    let events = host.scan(&proc);
+    let [(EventType::Exit, _, exit)] = &events[..] else { panic!("{events:?}") };
+    assert!(host.settle(&proc).is_empty());
+
+    assert_eq!((&exit.process_key, &exit.parent_key), (&seen.process_key, &seen.parent_key));
+    assert!(exit.parent_key.is_some());
+    assert_eq!((&exit.name, &exit.executable_path), (&seen.name, &seen.executable_path));
+    assert_eq!((&exit.command_line, exit.command_line_truncated), (&seen.command_line, Some(false)));
+    assert_eq!((exit.uid, exit.start_time), (seen.uid, seen.start_time));
+    assert_eq!(exit.cpu_time_ns, Some(700_000_000));
+    assert_eq!(exit.end_time, Some(exit.collection_time));
+    assert_eq!(exit.provenance["end_time"], why::INFERRED);
+    assert_eq!(exit.provenance["exit_code"], why::POLLING);
+    assert_eq!(exit.provenance["cwd"], why::NOT_KEPT);
+}
+
+#[test]
+fn identity_columns_make_changes_and_others_do_not() {
+    type Change = fn(&mut FakeProcess);
+    let cases: [(&str, bool, Change); 12] = [
+        ("name", true, |p| p.comm = b"web2"),
+        ("argv", true, |p| p.command_line = b"web\0".to_vec()),
+        ("executable_path", true, |p| p.program = Some(b"/bin/other")),
+        ("euid", true, |p| p.owner.euid = 0),
+        ("image_mismatch", true, |p| (p.program, p.image) = (Some(&b"/bin/program (deleted)"[..]), file(2))),
+        ("cgroup", true, |p| p.cgroup = "0::/system.slice\n"),
+        ("loginuid", true, |p| p.loginuid = 0),
+        ("cpu", false, |p| p.ticks += 100),
+        ("state", false, |p| p.state = 'R'),
+        ("ppid", false, |p| p.ppid = 0),
+        ("zombie", false, |p| *p = p.zombie()),
+        ("exiting", false, |p| (p.flags, p.program, p.command_line) = (4, None, Vec::new())),
+    ];
+    for (what, is_change, change) in cases {
+        let (mut host, mut proc) = host();
+        change(proc.processes.get_mut(&20).unwrap());
+        let told = host.settle(&proc);
+        assert_eq!(told.len(), usize::from(is_change), "{what}: {told:?}");
+        assert!(told.iter().all(|event| event.starts_with("changed web")), "{what}: {told:?}");
+    }
+}
+
+#[test]
+fn a_pid_that_is_used_again_is_an_end_and_a_beginning() {
+    let (mut host, mut proc) = host();
+    proc.processes.insert(20, FakeProcess::new("other", 1, 300));
+    let events = host.scan(&proc);
+    let [(EventType::Exit, old, exit), (EventType::Seen, new, seen)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((old.as_str(), new.as_str()), ("web", "other"));
+    assert_ne!(exit.process_key, seen.process_key);
+}
+
+#[test]
+fn a_process_keeps_the_parent_that_it_was_seen_with() {
+    let (mut host, mut proc) = host();
+    proc.processes.insert(30, FakeProcess::new("job", 20, 200));
+    let parent_key = host.scan(&proc).remove(0).2.parent_key;
+    proc.processes.remove(&20);
+    let job = proc.processes.get_mut(&30).unwrap();
+    job.ppid = 1;
+    assert_eq!(host.names(&proc), ["exit web"], "a new parent is no change");
+    proc.processes.get_mut(&30).unwrap().comm = b"renamed";
+    let (event_type, _, record) = host.scan(&proc).remove(0);
+    assert_eq!((event_type, record.ppid), (EventType::Changed, Some(20)));
+    assert_eq!(record.parent_key, parent_key);
+    assert_eq!((record.parent_name, record.provenance["parent_name"].as_str()), (None, why::PARENT_GONE));
+    proc.processes.remove(&30);
+    assert_eq!(host.scan(&proc).remove(0).2.parent_key, parent_key);
+}
+
+#[test]
+fn a_process_that_vanishes_while_it_is_read_ends_if_it_was_known() {
+    let (mut host, mut proc) = host();
+    proc.processes.insert(30, FakeProcess { gone: vec![c"status"], ..FakeProcess::new("short", 1, 200) });
+    proc.processes.get_mut(&20).unwrap().gone = vec![c"stat"];
+    assert_eq!(host.names(&proc), ["exit web"]);
+}
+
+#[test]
+fn denial_is_no_change_and_no_end() {
+    let (mut host, proc) = host();
+    let mut denying = proc.clone();
+    denying.processes.get_mut(&20).unwrap().denied = vec![c"exe", c"root", c"cgroup", c"loginuid", c"status"];
+    assert!(host.settle(&denying).is_empty());
+    let mut hiding = proc.clone();
+    hiding.hidden = Some(20);
+    assert!(host.settle(&hiding).is_empty());
+    assert!(host.settle(&proc).is_empty());
+    let mut other = proc.clone();
+    other.processes.remove(&20);
+    let (_, _, exit) = host.scan(&other).remove(0);
+    assert_eq!(exit.executable_path.as_deref(), Some("/bin/program"), "what was known before stays known");
+}
+
+#[test]
+fn what_was_denied_at_first_is_told_when_it_can_be_read() {
+    let mut host = Host::default();
+    let proc = FakeProc::new([(1, FakeProcess::new("init", 0, 1))]);
+    let mut denying = proc.clone();
+    denying.processes.get_mut(&1).unwrap().denied = vec![c"exe"];
+    assert_eq!(host.names(&denying), ["seen init"]);
+    assert_eq!(host.settle(&proc), ["changed init"]);
+}
+
+#[test]
+fn cpu_usage_is_that_since_the_scan_before() {
+    let (mut host, mut proc) = host();
+    let told = host.table.get_mut(20).unwrap();
+    // As if the last look had been two seconds ago.
+    told.cpu_at -= 2_000_000_000;
+    let process = proc.processes.get_mut(&20).unwrap();
+    (process.ticks, process.comm) = (100, b"busy");
+    let record = host.scan(&proc).remove(0).2;
+    let usage = record.cpu_usage.unwrap();
+    assert!((40.0..=50.0).contains(&usage), "one second of CPU in two: {usage}");
+    assert!(!record.provenance.contains_key("cpu_usage"));
+}
+
+#[test]
+fn an_event_that_is_not_taken_comes_again() {
+    let (mut host, mut proc) = host();
+    proc.processes.insert(30, FakeProcess::new("job", 20, 200));
+    proc.processes.get_mut(&1).unwrap().comm = b"systemd";
+    host.scan += 1;
+    let mut tell = |_| Err(Interrupted);
+    let mut pass = Pass::new(&BOOT, &mut host.table, host.scan, &mut tell);
+    let ended = Scanner::new(proc.clone(), BOOT.clone(), 1 << 18).enumerate_processes(&mut pass);
+    assert!(ended.is_err());
+    assert_eq!(host.names(&proc), ["changed systemd", "seen job"]);
+}

@@ -1,0 +1,149 @@
+//! Round after round: a scan, its events, its summary, and the gap before it where there is one.
+
+use crate::differ::{Pass, Table, Tell};
+use crate::memory::{Header, Memory};
+use crate::procfs::boot::Boot;
+use crate::scan::{ProcessCollector, ScanError};
+use daemoneye_lib::models::time::now_ns;
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::proto::ipc::{Gap, ScanSummary};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
+
+/// More scans than can have gone by since what is remembered was written, so that after a crash no number comes twice.
+const UNREMEMBERED: u64 = 1000;
+/// A clock that was set moves the time of the boot by more than this.
+const SAME_CLOCK_NS: u64 = 2_000_000_000;
+
+/// A stretch in which nothing was seen, that lasts until the next scan.
+struct Blind {
+    kind: &'static str,
+    from: i64,
+    reason: String,
+}
+
+impl Blind {
+    fn until(&self, to: i64) -> Gap {
+        let Self { kind, from, reason } = self;
+        Gap { kind: (*kind).to_owned(), from: *from, to: Some(to.max(*from)), count: None, reason: reason.clone() }
+    }
+}
+
+/// Scans and tells what is new.
+pub(crate) struct Poller<C> {
+    collector: C,
+    boot: Boot,
+    table: Table,
+    scan: u64,
+    /// When the last whole scan had finished.
+    finished: Option<i64>,
+    blind: Option<Blind>,
+}
+
+/// What a round came to.
+pub(crate) struct Round {
+    /// Its scan knew nothing of an earlier one.
+    pub(crate) full: bool,
+    /// Something was told beside the summary.
+    pub(crate) news: bool,
+    /// What it has cost.
+    pub(crate) cpu: Duration,
+}
+
+/// This boot, dated as it is remembered unless the clock was set since.
+pub(crate) fn settle(boot: Boot, memory: Option<&Memory>) -> Boot {
+    match memory.map(|memory| &memory.header) {
+        Some(header) if header.boot_id == boot.id && header.boot_time_ns.abs_diff(boot.time_ns) < SAME_CLOCK_NS => {
+            Boot { time_ns: header.boot_time_ns, ..boot }
+        }
+        _ => boot,
+    }
+}
+
+impl<C: ProcessCollector> Poller<C> {
+    /// A poller that goes on from what is remembered.
+    pub(crate) fn new(collector: C, boot: Boot, memory: Option<Memory>) -> Self {
+        let mut poller = Self { collector, boot, table: Table::default(), scan: 0, finished: None, blind: None };
+        if let Some(Memory { header, table }) = memory {
+            let reason = match (header.boot_id == poller.boot.id, header.clean) {
+                (false, _) => "the host was restarted",
+                (true, true) => "procmond was stopped",
+                (true, false) => "procmond ended without a clean stop",
+            };
+            poller.blind = Some(Blind { kind: "collector_down", from: header.finished, reason: reason.to_owned() });
+            poller.scan = header.scan + if header.clean { 0 } else { UNREMEMBERED };
+            if header.boot_id == poller.boot.id {
+                poller.table = table;
+                poller.finished = Some(header.finished);
+            }
+        }
+        poller
+    }
+
+    /// One scan and what it gives rise to.
+    ///
+    /// # Errors
+    /// After a failed scan nothing has ended; the next one that succeeds tells the gap.
+    pub(crate) fn round(&mut self, tell: &mut Tell<'_>) -> Result<Round, ScanError> {
+        let (started, cpu) = (now_ns(), thread_cpu());
+        let full = self.finished.is_none();
+        self.scan += 1;
+        let (mut news, mut gap_told) = (false, false);
+        let blind = &mut self.blind;
+        let mut tell = |item| {
+            // The gap comes before everything that is seen after it, and not before something is.
+            if let Some(gap) = blind.as_ref().map(|blind| blind.until(started)) {
+                tell(Item::Gap(gap))?;
+                (*blind, gap_told) = (None, true);
+            }
+            news |= gap_told || !matches!(item, Item::Scan(_));
+            tell(item)
+        };
+        let mut pass = Pass::new(&self.boot, &mut self.table, self.scan, &mut tell);
+        let counts = match self.collector.enumerate_processes(&mut pass) {
+            Ok(counts) => counts,
+            Err(ScanError::Interrupted) => return Err(ScanError::Interrupted),
+            Err(error) => {
+                let from = self.finished.filter(|_| !gap_told).unwrap_or(started);
+                let reason = error.to_string();
+                self.blind.get_or_insert(Blind { kind: "scan_failed", from, reason });
+                return Err(error);
+            }
+        };
+        pass.finish()?;
+        let finished = now_ns();
+        let cpu = thread_cpu().saturating_sub(cpu);
+        tell(Item::Scan(ScanSummary {
+            scan_id: self.scan,
+            started,
+            finished,
+            processes: counts.processes,
+            vanished: counts.vanished,
+            denied: counts.denied,
+            full,
+            cpu_time_ns: u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX),
+        }))?;
+        self.finished = Some(finished);
+        Ok(Round { full, news, cpu })
+    }
+
+    /// What is to be remembered, once all that was told is safe; `None` before the first whole scan.
+    pub(crate) fn memory(&self, clean: bool) -> Option<(Header, &Table)> {
+        let header = Header {
+            boot_id: self.boot.id.clone(),
+            boot_time_ns: self.boot.time_ns,
+            scan: self.scan,
+            finished: self.finished?,
+            clean,
+        };
+        Some((header, &self.table))
+    }
+}
+
+/// What this thread has cost so far.
+fn thread_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

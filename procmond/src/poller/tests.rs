@@ -1,0 +1,133 @@
+//! Rounds over processes that a test makes up, and over the end of a poller.
+
+use super::*;
+use crate::reader::fake::{FakeProc, FakeProcess};
+use crate::scan::{Scanner, Visitor};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// A collector whose host a test changes between rounds.
+struct Shared(Rc<RefCell<FakeProc>>);
+
+impl ProcessCollector for Shared {
+    fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<crate::scan::ScanCounts, ScanError> {
+        let proc = self.0.borrow().clone();
+        Scanner::new(proc, boot("b"), 1 << 18).enumerate_processes(visitor)
+    }
+}
+
+fn boot(id: &str) -> Boot {
+    Boot { id: id.into(), time_ns: 0, ticks_per_second: 100, page_size: 4096 }
+}
+
+fn host() -> Rc<RefCell<FakeProc>> {
+    let processes = [(1, FakeProcess::new("init", 0, 1)), (2, FakeProcess::new("web", 1, 2))];
+    Rc::new(RefCell::new(FakeProc::new(processes)))
+}
+
+fn round(poller: &mut Poller<Shared>) -> Vec<Item> {
+    let mut items = Vec::new();
+    poller
+        .round(&mut |item| {
+            items.push(item);
+            Ok(())
+        })
+        .unwrap();
+    items
+}
+
+/// What a file would give back.
+fn memory(poller: &Poller<Shared>, clean: bool) -> Memory {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("known.bin");
+    let (header, table) = poller.memory(clean).unwrap();
+    crate::memory::Keeper::new(path.clone()).write(&header, table).unwrap();
+    crate::memory::load(&path).unwrap().unwrap()
+}
+
+fn words(items: &[Item]) -> Vec<String> {
+    let word = |item: &Item| match item {
+        Item::Process(event) => event.event_type().name().to_owned(),
+        Item::Scan(scan) => format!("scan {} {}", scan.scan_id, if scan.full { "full" } else { "part" }),
+        Item::Gap(gap) => format!("gap {}: {}", gap.kind, gap.reason),
+    };
+    items.iter().map(word).collect()
+}
+
+#[test]
+fn a_round_ends_with_its_summary() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    let items = round(&mut poller);
+    assert_eq!(words(&items), ["seen", "seen", "scan 1 full"]);
+    let Some(Item::Scan(summary)) = items.last() else { panic!("{items:?}") };
+    assert_eq!((summary.processes, summary.vanished, summary.denied), (2, 0, 0));
+    assert!(summary.started <= summary.finished && summary.cpu_time_ns > 0);
+    host.borrow_mut().processes.remove(&2);
+    assert_eq!(words(&round(&mut poller)), ["exit", "scan 2 part"]);
+}
+
+#[test]
+fn after_a_restart_only_what_is_different_is_told_behind_the_gap() {
+    for (clean, reason, scan) in
+        [(true, "procmond was stopped", 2), (false, "procmond ended without a clean stop", 2 + UNREMEMBERED)]
+    {
+        let host = host();
+        let mut before = Poller::new(Shared(host.clone()), boot("b"), None);
+        let items = round(&mut before);
+        let Some(Item::Scan(last)) = items.last() else { panic!("{items:?}") };
+        host.borrow_mut().processes.remove(&2);
+        host.borrow_mut().processes.insert(3, FakeProcess::new("new", 1, 9));
+        let mut after = Poller::new(Shared(host.clone()), boot("b"), Some(memory(&before, clean)));
+        let items = round(&mut after);
+        let expected =
+            [format!("gap collector_down: {reason}"), "seen".into(), "exit".into(), format!("scan {scan} part")];
+        assert_eq!(words(&items), expected);
+        let (Item::Gap(gap), Some(Item::Scan(summary))) = (&items[0], items.last()) else { panic!("{items:?}") };
+        assert_eq!((gap.from, gap.to, gap.count), (last.finished, Some(summary.started), None));
+        assert_eq!(words(&round(&mut after)).len(), 1, "the gap is over");
+    }
+}
+
+#[test]
+fn after_a_boot_everything_is_new() {
+    let host = host();
+    let mut before = Poller::new(Shared(host.clone()), boot("b"), None);
+    round(&mut before);
+    let mut after = Poller::new(Shared(host), boot("c"), Some(memory(&before, true)));
+    let expected = ["gap collector_down: the host was restarted", "seen", "seen", "scan 2 full"];
+    assert_eq!(words(&round(&mut after)), expected);
+}
+
+#[test]
+fn a_failed_scan_ends_nothing_and_is_a_gap() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    round(&mut poller);
+    host.borrow_mut().broken = true;
+    for _ in 0..2 {
+        assert!(poller.round(&mut |item| panic!("{item:?}")).is_err());
+    }
+    host.borrow_mut().broken = false;
+    let told = words(&round(&mut poller));
+    let [gap, summary] = &told[..] else { panic!("{told:?}") };
+    assert!(gap.starts_with("gap scan_failed: cannot list the processes"), "{gap}");
+    assert_eq!(summary, "scan 4 part");
+}
+
+#[test]
+fn nothing_is_remembered_before_the_first_whole_scan() {
+    let poller = Poller::new(Shared(host()), boot("b"), None);
+    assert!(poller.memory(true).is_none());
+}
+
+#[test]
+fn the_time_of_the_boot_stays_unless_the_clock_was_set() {
+    let mut poller = Poller::new(Shared(host()), boot("b"), None);
+    round(&mut poller);
+    let memory = memory(&poller, true);
+    let now = |id: &str, time_ns| settle(Boot { time_ns, ..boot(id) }, Some(&memory)).time_ns;
+    assert_eq!(now("b", 1_000_000), 0);
+    assert_eq!(now("b", 3_000_000_000), 3_000_000_000);
+    assert_eq!(now("c", 1_000_000), 1_000_000);
+}

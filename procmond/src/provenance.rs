@@ -1,0 +1,49 @@
+//! Where a column's value comes from, or why it has none: the words of the `provenance` map.
+
+use crate::reader::Unreadable;
+use daemoneye_lib::proto::common::ProcessRecord;
+
+/// For every column that has a value and no entry of its own.
+pub(crate) const EVERY: &str = "*";
+
+pub(crate) const SCRAPED: &str = "scraped";
+pub(crate) const INFERRED: &str = "inferred";
+
+pub(crate) const DENIED: &str = "unavailable: permission denied";
+pub(crate) const ENDED: &str = "unavailable: process has ended";
+pub(crate) const UNREADABLE: &str = "unavailable: could not be read";
+pub(crate) const KERNEL_THREAD: &str = "unavailable: kernel thread";
+pub(crate) const NOT_CONTAINED: &str = "unavailable: not in a container";
+pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
+pub(crate) const NOT_KEPT: &str = "unavailable: not kept until the end";
+pub(crate) const NOT_SET: &str = "unavailable: not set";
+pub(crate) const NO_PARENT: &str = "unavailable: no parent";
+pub(crate) const NO_TERMINAL: &str = "unavailable: no terminal";
+pub(crate) const PARENT_ENDED: &str = "unavailable: parent ended before it was seen";
+pub(crate) const PARENT_GONE: &str = "unavailable: parent has ended";
+pub(crate) const POLLING: &str = "unavailable: polling";
+pub(crate) const RUNNING: &str = "unavailable: running";
+pub(crate) const TOO_LARGE: &str = "unavailable: too large to tell";
+pub(crate) const UNKNOWN_USER: &str = "unavailable: not in /etc/passwd";
+
+/// The reason in a record for what could not be read.
+pub(crate) fn reason(unreadable: Unreadable) -> &'static str {
+    match unreadable {
+        Unreadable::Gone => ENDED,
+        Unreadable::Denied => DENIED,
+        Unreadable::Failed(_) => UNREADABLE,
+    }
+}
+
+/// Whether the column has no value for a reason that says nothing about the process itself.
+pub(crate) fn is_withheld(record: &ProcessRecord, column: &str) -> bool {
+    let reason = record.provenance.get(column).map(String::as_str);
+    matches!(reason, Some(DENIED | ENDED | UNREADABLE))
+}
+
+/// Notes why these columns have no value.
+pub(crate) fn absent(record: &mut ProcessRecord, columns: &[&str], reason: &str) {
+    for column in columns {
+        record.provenance.insert((*column).to_owned(), reason.to_owned());
+    }
+}

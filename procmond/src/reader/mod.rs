@@ -1,0 +1,102 @@
+//! The edge to `/proc`: opens, reads and links, and nothing that knows what the bytes mean.
+//!
+//! A process is opened once, as its directory, and everything is read relative to that: when its pid is recycled in the
+//! middle, the reads answer "gone", and never mix two processes.
+
+mod host;
+
+#[cfg(test)]
+pub(crate) mod fake;
+
+pub use host::{HostProc, OpenError};
+
+use rustix::io::Errno;
+use std::ffi::CStr;
+use std::fmt;
+
+/// Why something of a process could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The process has ended, or has no such thing.
+    Gone,
+    /// The kernel does not let us.
+    Denied,
+    /// Anything else.
+    Failed(Errno),
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("it is gone"),
+            Self::Denied => f.write_str("permission denied"),
+            Self::Failed(errno) => errno.fmt(f),
+        }
+    }
+}
+
+impl From<Errno> for Unreadable {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::NOENT | Errno::SRCH => Self::Gone,
+            Errno::ACCESS | Errno::PERM => Self::Denied,
+            other => Self::Failed(other),
+        }
+    }
+}
+
+/// Who a process acts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+}
+
+/// A file, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileId {
+    /// Device, major and minor number.
+    pub device: (u32, u32),
+    /// Inode number.
+    pub inode: u64,
+    /// How many names it has; not part of its identity.
+    pub links: u32,
+}
+
+impl FileId {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+/// A table of processes in the form of `/proc`.
+pub trait ProcFs {
+    /// An open process.
+    type Process;
+
+    /// Replaces `into` by the pids of all processes; threads other than the first of a process are none.
+    fn pids(&mut self, into: &mut Vec<u32>) -> Result<(), Unreadable>;
+
+    /// Opens the process that has the pid now.
+    fn open(&self, pid: u32) -> Result<Self::Process, Unreadable>;
+
+    /// Effective ids of the process.
+    fn owner(&self, process: &Self::Process) -> Result<Owner, Unreadable>;
+
+    /// Replaces `into` by the file's content, of which there may be at most `limit` bytes; true when there is more.
+    fn read(&self, process: &Self::Process, file: &CStr, limit: usize, into: &mut Vec<u8>) -> Result<bool, Unreadable>;
+
+    /// Replaces `into` by the text of a symbolic link.
+    fn link(&self, process: &Self::Process, name: &CStr, into: &mut Vec<u8>) -> Result<(), Unreadable>;
+
+    /// The file that the process's program was loaded from.
+    fn image(&self, process: &Self::Process) -> Result<FileId, Unreadable>;
+
+    /// The file at an absolute path in the process's own root directory.
+    fn file_in_root(&self, process: &Self::Process, path: &[u8]) -> Result<FileId, Unreadable>;
+
+    /// The file at an absolute path in our root directory.
+    fn file(&self, path: &[u8]) -> Result<FileId, Unreadable>;
+}

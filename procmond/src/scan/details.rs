@@ -1,0 +1,192 @@
+//! The second look at a process: everything that is read only of those whose whole record is wanted.
+
+use super::draft::{Draft, nothing_left};
+use super::{ENVIRONMENT, Glance, image};
+use crate::procfs::users::Users;
+use crate::procfs::{arguments, cgroup, number, status};
+use crate::provenance as why;
+use crate::reader::{ProcFs, Unreadable};
+use daemoneye_lib::models::text::escape_bytes;
+use std::ffi::CStr;
+
+const MAX_STATUS: usize = 64 * 1024;
+const MAX_CGROUP: usize = 64 * 1024;
+const MAX_ENVIRONMENT: usize = 256 * 1024;
+
+/// How a number that was never set stands in `loginuid` and `sessionid`.
+const UNSET: u32 = u32::MAX;
+
+const NAMESPACES: [(&str, &CStr); 7] = [
+    ("cgroup", c"ns/cgroup"),
+    ("ipc", c"ns/ipc"),
+    ("mnt", c"ns/mnt"),
+    ("net", c"ns/net"),
+    ("pid", c"ns/pid"),
+    ("user", c"ns/user"),
+    ("uts", c"ns/uts"),
+];
+
+/// Reads with a buffer that is used again.
+#[derive(Default)]
+pub(super) struct Details {
+    buffer: Vec<u8>,
+}
+
+impl Details {
+    /// Completes the draft, but for the parent.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended in the meantime.
+    pub(super) fn read<P: ProcFs>(
+        &mut self,
+        proc: &P,
+        process: &P::Process,
+        glance: &Glance<'_>,
+        users: &Users,
+        draft: &mut Draft,
+    ) -> Result<(), Unreadable> {
+        self.ids(proc, process, glance, users, draft)?;
+        self.groups(proc, process, draft);
+        draft.record.loginuid = self.number(proc, process, c"loginuid", "loginuid", draft);
+        draft.record.audit_session = self.number(proc, process, c"sessionid", "audit_session", draft);
+        if let Some(reason) = nothing_left(glance) {
+            draft.absent(&["executable_path", "file_exists", "image_mismatch", "cwd", "environment"], reason);
+            if reason == why::ENDED {
+                draft.absent(&["namespaces"], reason);
+                return Ok(());
+            }
+        } else {
+            program(proc, process, glance, draft);
+            let cwd = proc.link(process, c"cwd", &mut self.buffer).map(|()| escape_bytes(&self.buffer));
+            draft.record.cwd = draft.take(&["cwd"], cwd);
+            self.environment(proc, process, draft);
+        }
+        self.namespaces(proc, process, draft);
+        Ok(())
+    }
+
+    fn ids<P: ProcFs>(
+        &mut self,
+        proc: &P,
+        process: &P::Process,
+        glance: &Glance<'_>,
+        users: &Users,
+        draft: &mut Draft,
+    ) -> Result<(), Unreadable> {
+        const COLUMNS: [&str; 4] = ["uid", "gid", "user", "max_rss"];
+        let read = proc.read(process, c"status", MAX_STATUS, &mut self.buffer);
+        if read == Err(Unreadable::Gone) {
+            return Err(Unreadable::Gone);
+        }
+        if draft.take(&COLUMNS, read).is_none() {
+            return Ok(());
+        }
+        let status = status::parse(&self.buffer);
+        draft.record.uid = status.uid;
+        draft.record.gid = status.gid;
+        draft.record.max_rss = status.max_resident;
+        for (column, missing) in [("uid", status.uid.is_none()), ("gid", status.gid.is_none())] {
+            if missing {
+                draft.absent(&[column], why::UNREADABLE);
+            }
+        }
+        if status.max_resident.is_none() {
+            draft.absent(&["max_rss"], nothing_left(glance).unwrap_or(why::UNREADABLE));
+        }
+        draft.record.user = status.uid.and_then(|uid| users.name(uid)).map(str::to_owned);
+        if draft.record.user.is_none() {
+            draft.absent(&["user"], why::UNKNOWN_USER);
+        }
+        Ok(())
+    }
+
+    fn groups<P: ProcFs>(&mut self, proc: &P, process: &P::Process, draft: &mut Draft) {
+        let read = proc.read(process, c"cgroup", MAX_CGROUP, &mut self.buffer);
+        if draft.take(&["cgroup", "container_id"], read).is_none() {
+            return;
+        }
+        draft.record.cgroup = cgroup::path(&self.buffer).map(escape_bytes);
+        let container = draft.record.cgroup.as_deref().and_then(cgroup::container);
+        draft.record.container_id = container.map(str::to_owned);
+        if draft.record.cgroup.is_none() {
+            draft.absent(&["cgroup"], why::NOT_SET);
+        }
+        if draft.record.container_id.is_none() {
+            draft.absent(&["container_id"], why::NOT_CONTAINED);
+        }
+    }
+
+    fn number<P: ProcFs>(
+        &mut self,
+        proc: &P,
+        process: &P::Process,
+        file: &CStr,
+        column: &str,
+        draft: &mut Draft,
+    ) -> Option<u32> {
+        match proc.read(process, file, 32, &mut self.buffer) {
+            Ok(_) => match number(self.buffer.trim_ascii()) {
+                None => draft.absent(&[column], why::UNREADABLE),
+                Some(UNSET) => draft.absent(&[column], why::NOT_SET),
+                value => return value,
+            },
+            // A kernel without auditing has no such file.
+            Err(Unreadable::Gone) => draft.absent(&[column], why::NOT_SET),
+            Err(other) => draft.absent(&[column], why::reason(other)),
+        }
+        None
+    }
+
+    fn environment<P: ProcFs>(&mut self, proc: &P, process: &P::Process, draft: &mut Draft) {
+        let read = proc.read(process, c"environ", MAX_ENVIRONMENT, &mut self.buffer);
+        let Some(cut) = draft.take(&["environment"], read) else { return };
+        let (variables, value_cut) = arguments::variables(&self.buffer, &ENVIRONMENT);
+        draft.record.environment = variables;
+        if cut || value_cut {
+            draft.cut("environment");
+        }
+    }
+
+    fn namespaces<P: ProcFs>(&mut self, proc: &P, process: &P::Process, draft: &mut Draft) {
+        for (name, link) in NAMESPACES {
+            match proc.link(process, link, &mut self.buffer) {
+                Ok(()) => draft.record.namespaces.extend(inode(&self.buffer).map(|inode| (name.to_owned(), inode))),
+                // A kernel without namespaces of this kind has no such link.
+                Err(Unreadable::Gone) => {}
+                Err(other) => return draft.absent(&["namespaces"], why::reason(other)),
+            }
+        }
+    }
+}
+
+fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, draft: &mut Draft) {
+    let Some(link) = draft.take(&["executable_path", "file_exists", "image_mismatch"], glance.program) else {
+        return;
+    };
+    let (path, state) = image::examine(proc, process, link);
+    draft.record.executable_path = Some(escape_bytes(path));
+    if let Some(state) = draft.take(&["file_exists", "image_mismatch"], state) {
+        draft.record.file_exists = Some(state.exists);
+        draft.record.image_mismatch = Some(state.mismatch);
+    }
+}
+
+/// The number in a text such as `pid:[4026531836]`.
+fn inode(link: &[u8]) -> Option<u64> {
+    let open = link.iter().position(|byte| *byte == b'[')?;
+    number(link.get(open + 1..)?.strip_suffix(b"]")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::inode;
+
+    #[test]
+    fn a_namespace_is_the_number_in_brackets() {
+        assert_eq!(inode(b"pid:[4026531836]"), Some(4_026_531_836));
+        for not in ["", "pid:", "pid:[", "pid:[]", "pid:[x]", "pid:[1] ", "]["] {
+            assert_eq!(inode(not.as_bytes()), None, "{not}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! A record in the making: what the first look gives, and a reason for everything that is not there.
+
+use super::Glance;
+use crate::procfs::boot::Boot;
+use crate::procfs::{arguments, tty};
+use crate::provenance as why;
+use crate::reader::Unreadable;
+use daemoneye_lib::models::{key::process_key, text::escape_bytes};
+use daemoneye_lib::proto::common::{Arguments, ProcessRecord};
+
+/// A record in the making.
+pub(super) struct Draft {
+    pub(super) record: ProcessRecord,
+    cut: Vec<&'static str>,
+}
+
+impl Draft {
+    /// What the first look gives.
+    pub(super) fn begin(glance: &Glance<'_>, boot: &Boot) -> Self {
+        let stat = &glance.stat;
+        let start = boot.time_of(stat.start_ticks);
+        let cpu_time = boot.duration_ns(stat.cpu_ticks);
+        let mut draft = Self {
+            record: ProcessRecord {
+                process_key: process_key(&boot.id, glance.pid, stat.start_ticks),
+                pid: glance.pid,
+                ppid: Some(stat.ppid),
+                name: Some(escape_bytes(stat.name())),
+                start_time: Some(start),
+                euid: Some(glance.owner.euid),
+                egid: Some(glance.owner.egid),
+                session_id: Some(stat.session),
+                tty: tty::name(stat.tty),
+                status: stat.status().map(str::to_owned),
+                cpu_usage: usage(cpu_time, glance.at.saturating_sub(start)),
+                cpu_time_ns: Some(cpu_time),
+                memory_usage: Some(stat.resident_pages.saturating_mul(boot.page_size)),
+                source: "poll".to_owned(),
+                collection_time: glance.at,
+                ..ProcessRecord::default()
+            },
+            cut: Vec::new(),
+        };
+        let reason = if draft.record.cpu_usage.is_some() { why::INFERRED } else { why::UNREADABLE };
+        draft.absent(&["cpu_usage"], reason);
+        if draft.record.tty.is_none() {
+            draft.absent(&["tty"], why::NO_TERMINAL);
+        }
+        if draft.record.status.is_none() {
+            draft.absent(&["status"], why::UNREADABLE);
+        }
+        draft.absent(&["invoked_path", "exit_code", "exit_signal"], why::POLLING);
+        draft.absent(&["executable_hash", "hash_algorithm", "fuzzy_hash"], why::NOT_HASHED);
+        draft.absent(&["end_time"], if glance.is_ending() { why::POLLING } else { why::RUNNING });
+        draft.record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
+        draft.arguments(glance);
+        draft
+    }
+
+    fn arguments(&mut self, glance: &Glance<'_>) {
+        const COLUMNS: [&str; 3] = ["command_line", "argv", "command_line_truncated"];
+        if let Some(reason) = nothing_left(glance) {
+            return self.absent(&COLUMNS, reason);
+        }
+        if let Some(bytes) = self.take(&COLUMNS, glance.command_line) {
+            let arguments = arguments::split(bytes, glance.command_line_cut);
+            self.record.command_line = Some(arguments.line());
+            self.record.command_line_truncated = Some(arguments.cut);
+            self.record.argv = Some(Arguments { values: arguments.values });
+        }
+    }
+
+    /// The value, or a note why these columns have none.
+    pub(super) fn take<T>(&mut self, columns: &[&str], value: Result<T, Unreadable>) -> Option<T> {
+        value.inspect_err(|unreadable| self.absent(columns, why::reason(*unreadable))).ok()
+    }
+
+    pub(super) fn absent(&mut self, columns: &[&str], reason: &str) {
+        why::absent(&mut self.record, columns, reason);
+    }
+
+    /// Notes that the column's value is only the beginning of what is there.
+    pub(super) fn cut(&mut self, column: &'static str) {
+        self.cut.push(column);
+    }
+
+    pub(super) fn finish(mut self) -> ProcessRecord {
+        if !self.cut.is_empty() {
+            self.record.platform_data.insert("cut".to_owned(), self.cut.join(","));
+        }
+        self.record
+    }
+}
+
+/// Why a process has nothing of what its program gave it: arguments, directories, an environment.
+pub(super) fn nothing_left(glance: &Glance<'_>) -> Option<&'static str> {
+    if glance.stat.is_kernel_thread() {
+        Some(why::KERNEL_THREAD)
+    } else if glance.is_ending() {
+        Some(why::ENDED)
+    } else {
+        None
+    }
+}
+
+/// Per cent of one core; `None` for no time.
+#[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 53 bits")]
+pub(crate) fn usage(cpu_ns: u64, elapsed_ns: i64) -> Option<f64> {
+    (elapsed_ns > 0).then(|| cpu_ns as f64 * 100.0 / elapsed_ns as f64)
+}

@@ -1,0 +1,204 @@
+//! One enumeration of all processes.
+//!
+//! Each process is looked at twice at most. The first look ([`Glance`]) reads what can be had cheaply and tells the
+//! visitor; only when the visitor wants the whole record is everything else read, through the same open directory. So a
+//! scan of processes that all are as they were costs a handful of system calls each, and never holds more than one
+//! record.
+
+mod details;
+mod draft;
+mod glance;
+mod image;
+mod parents;
+
+pub(crate) use draft::usage;
+pub use glance::Glance;
+
+use crate::procfs::boot::Boot;
+use crate::procfs::users::Users;
+use crate::reader::{ProcFs, Unreadable};
+use daemoneye_lib::proto::common::ProcessRecord;
+use details::Details;
+use draft::Draft;
+use parents::Parents;
+use rustix::io::Errno;
+
+/// Enumerates the processes of a host.
+pub trait ProcessCollector {
+    /// Shows every process to the visitor, each once.
+    ///
+    /// # Errors
+    ///
+    /// After an error nothing is known about the processes that were not shown.
+    fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError>;
+}
+
+/// What looks at the processes of a scan.
+pub trait Visitor {
+    /// Whether the whole record of this process is wanted.
+    fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted>;
+
+    /// Takes the record that was wanted.
+    fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted>;
+
+    /// A process has this pid, and nothing of it can be read.
+    fn unreadable(&mut self, pid: u32);
+}
+
+/// A process with everything that a scan can know of it.
+pub struct Observed<'a> {
+    /// All of it.
+    pub record: ProcessRecord,
+    /// The first look that it was made from.
+    pub glance: &'a Glance<'a>,
+    /// When the parent that the record names started, in clock ticks since boot.
+    pub parent_start: Option<u64>,
+}
+
+/// The visitor wants to see no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interrupted;
+
+/// What a scan met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanCounts {
+    /// Processes that were there.
+    pub processes: u32,
+    /// Those that ended while they were being read.
+    pub vanished: u32,
+    /// Those of which something could not be read for want of permission.
+    pub denied: u32,
+}
+
+/// Why a scan ended before its time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScanError {
+    /// The visitor ended it.
+    #[error("the scan was interrupted")]
+    Interrupted,
+    /// The list of processes cannot be read.
+    #[error("cannot list the processes in /proc: {0}")]
+    List(Unreadable),
+    /// The system has no room for a file descriptor, or no memory, to read a process.
+    #[error("cannot read process {pid}: {errno}")]
+    Exhausted {
+        /// Which one.
+        pid: u32,
+        /// What the system said.
+        errno: Errno,
+    },
+}
+
+impl From<Interrupted> for ScanError {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
+
+/// Environment variables that records carry, where they are set.
+const ENVIRONMENT: [&str; 4] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "SSH_CONNECTION", "SUDO_USER"];
+
+/// Reads processes from a process table, with buffers that live as long as it does.
+pub struct Scanner<P> {
+    proc: P,
+    boot: Boot,
+    users: Users,
+    max_command_line: usize,
+    pids: Vec<u32>,
+    stat: Vec<u8>,
+    command_line: Vec<u8>,
+    program: Vec<u8>,
+    details: Details,
+    parents: Parents,
+}
+
+impl<P: ProcFs> Scanner<P> {
+    /// A scanner of this boot's processes that reads at most so many bytes of a command line.
+    pub fn new(proc: P, boot: Boot, max_command_line: usize) -> Self {
+        Self {
+            proc,
+            boot,
+            users: Users::new("/etc/passwd"),
+            max_command_line,
+            pids: Vec::new(),
+            stat: Vec::new(),
+            command_line: Vec::new(),
+            program: Vec::new(),
+            details: Details::default(),
+            parents: Parents::default(),
+        }
+    }
+
+    /// True when something of the process was denied.
+    fn visit(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<bool, Miss> {
+        let Self { proc, stat, command_line, program, .. } = self;
+        let process = proc.open(pid)?;
+        let glance = Glance::take(proc, &process, pid, self.max_command_line, [stat, command_line, program])?;
+        if !visitor.wants(&glance)? {
+            return Ok(glance.is_denied());
+        }
+        let mut draft = Draft::begin(&glance, &self.boot);
+        self.details.read(proc, &process, &glance, &self.users, &mut draft)?;
+        let parent_start = self.parents.describe(proc, &glance, &self.boot, &mut draft);
+        visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
+        Ok(glance.is_denied())
+    }
+}
+
+impl<P: ProcFs> ProcessCollector for Scanner<P> {
+    fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError> {
+        self.users.refresh();
+        self.parents.forget();
+        let mut pids = std::mem::take(&mut self.pids);
+        self.proc.pids(&mut pids).map_err(ScanError::List)?;
+        let mut counts = ScanCounts::default();
+        for pid in &pids {
+            match self.visit(*pid, visitor) {
+                Ok(denied) => {
+                    counts.processes += 1;
+                    counts.denied += u32::from(denied);
+                }
+                Err(Miss::Unreadable(Unreadable::Gone)) => counts.vanished += 1,
+                Err(Miss::Unreadable(Unreadable::Failed(errno))) if is_ours(errno) => {
+                    return Err(ScanError::Exhausted { pid: *pid, errno });
+                }
+                Err(Miss::Unreadable(_)) => {
+                    counts.processes += 1;
+                    counts.denied += 1;
+                    visitor.unreadable(*pid);
+                }
+                Err(Miss::Interrupted) => return Err(ScanError::Interrupted),
+            }
+        }
+        self.pids = pids;
+        Ok(counts)
+    }
+}
+
+/// Whether the failure is a shortage of ours, not a property of the process.
+fn is_ours(errno: Errno) -> bool {
+    matches!(errno, Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+}
+
+/// Why a process was not shown to the end.
+#[derive(Debug)]
+enum Miss {
+    Unreadable(Unreadable),
+    Interrupted,
+}
+
+impl From<Unreadable> for Miss {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Unreadable(unreadable)
+    }
+}
+
+impl From<Interrupted> for Miss {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What a record says of the parent, read while the parent is there.
+//!
+//! Parents are remembered for one scan: most processes share a few. Past that the table of known processes has their
+//! keys, and a command line that nobody asks for is not kept.
+
+use super::draft::Draft;
+use super::{Glance, image};
+use crate::procfs::arguments;
+use crate::procfs::boot::Boot;
+use crate::provenance as why;
+use crate::reader::{ProcFs, Unreadable};
+use daemoneye_lib::models::{key::process_key, text::escape_bytes};
+use std::collections::HashMap;
+
+/// So much of a parent's command line goes into the records of its children: every child repeats it.
+const MAX_COMMAND_LINE: usize = 4096;
+/// So many parents are remembered; when there are more, all are forgotten and those still needed are read again.
+const MAX_REMEMBERED: usize = 256;
+
+const COLUMNS: [&str; 3] = ["parent_name", "parent_executable_path", "parent_command_line"];
+
+type Column = Result<String, &'static str>;
+
+/// A process as its children's records tell of it.
+struct Parent {
+    start_ticks: u64,
+    name: String,
+    program: Column,
+    command_line: Column,
+    cut: bool,
+}
+
+/// The parents met in this scan.
+#[derive(Default)]
+pub(super) struct Parents {
+    met: HashMap<u32, Result<Parent, Unreadable>>,
+    buffers: [Vec<u8>; 3],
+}
+
+impl Parents {
+    /// Begins a new scan.
+    pub(super) fn forget(&mut self) {
+        self.met.clear();
+    }
+
+    /// Fills the draft's columns about the parent; answers the parent's start when it is the parent indeed.
+    pub(super) fn describe<P: ProcFs>(
+        &mut self,
+        proc: &P,
+        glance: &Glance<'_>,
+        boot: &Boot,
+        draft: &mut Draft,
+    ) -> Option<u64> {
+        let ppid = glance.stat.ppid;
+        let reason = if ppid == 0 {
+            why::NO_PARENT
+        } else {
+            match self.find(proc, ppid) {
+                // A process that started later has only the parent's pid.
+                Ok(parent) if parent.start_ticks <= glance.stat.start_ticks => {
+                    draft.record.parent_key = Some(process_key(&boot.id, ppid, parent.start_ticks));
+                    parent.describe(draft);
+                    return Some(parent.start_ticks);
+                }
+                Ok(_) | Err(Unreadable::Gone) => why::PARENT_ENDED,
+                Err(other) => why::reason(*other),
+            }
+        };
+        draft.absent(&["parent_key"], reason);
+        draft.absent(&COLUMNS, reason);
+        None
+    }
+
+    fn find<P: ProcFs>(&mut self, proc: &P, pid: u32) -> &Result<Parent, Unreadable> {
+        if self.met.len() >= MAX_REMEMBERED && !self.met.contains_key(&pid) {
+            self.met.clear();
+        }
+        self.met.entry(pid).or_insert_with(|| Parent::read(proc, pid, &mut self.buffers))
+    }
+}
+
+impl Parent {
+    fn read<P: ProcFs>(proc: &P, pid: u32, buffers: &mut [Vec<u8>; 3]) -> Result<Self, Unreadable> {
+        let process = proc.open(pid)?;
+        let glance = Glance::take(proc, &process, pid, MAX_COMMAND_LINE, buffers.each_mut())?;
+        let (program, command_line) = match super::draft::nothing_left(&glance) {
+            Some(reason) => (Err(reason), Err(reason)),
+            None => (
+                glance.program.map(|link| escape_bytes(image::examine(proc, &process, link).0)).map_err(why::reason),
+                glance.command_line.map(|bytes| arguments::split(bytes, false).line()).map_err(why::reason),
+            ),
+        };
+        Ok(Self {
+            start_ticks: glance.stat.start_ticks,
+            name: escape_bytes(glance.stat.name()),
+            program,
+            command_line,
+            cut: glance.command_line_cut,
+        })
+    }
+
+    fn describe(&self, draft: &mut Draft) {
+        let mut take =
+            |column, value: &Column| value.clone().inspect_err(|reason| draft.absent(&[column], reason)).ok();
+        let [_, program, command_line] = COLUMNS;
+        let program = take(program, &self.program);
+        let command_line = take(command_line, &self.command_line);
+        draft.record.parent_name = Some(self.name.clone());
+        draft.record.parent_executable_path = program;
+        draft.record.parent_command_line = command_line;
+        if self.cut {
+            draft.cut("parent_command_line");
+        }
+    }
+}

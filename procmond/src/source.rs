@@ -1,0 +1,165 @@
+//! The poller as a source of events for the collector's run loop.
+
+use crate::limitations::View;
+use crate::memory::Keeper;
+use crate::pace::Pace;
+use crate::poller::Poller;
+use crate::provenance as why;
+use crate::scan::{Interrupted, ProcessCollector, ScanError};
+use collector_core::{
+    CollectedItem, CollectionCapabilities, EmitError, EventSource, FlushError, Sink, SourceCaps, SourceDescription,
+    SourceError, SourceStatus,
+};
+use daemoneye_lib::models::columns;
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::proto::ipc::{ColumnSchema, Gap, TableSchema};
+use std::time::Instant;
+
+/// An item up to this size is taken everywhere.
+const SURELY_TAKEN: usize = 64 * 1024;
+/// So much of a command line is told where the whole is not taken.
+const SHORT_COMMAND_LINE: usize = 4096;
+
+/// Polls the process table.
+pub(crate) struct PollSource<C> {
+    pub(crate) poller: Poller<C>,
+    pub(crate) pace: Pace,
+    pub(crate) keeper: Keeper,
+    pub(crate) view: View,
+}
+
+impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
+    fn describe(&self) -> SourceDescription {
+        let limitations = self.view.limitations();
+        let caps = if limitations.is_empty() { SourceCaps::SYSTEM_WIDE } else { SourceCaps::empty() };
+        SourceDescription {
+            mode: "poll".to_owned(),
+            mode_reason: "kernel event sources are not part of this build".to_owned(),
+            caps: caps | SourceCaps::PROCESS,
+            capabilities: CollectionCapabilities {
+                domains: vec!["process".to_owned()],
+                tasks: Vec::new(),
+                tables: vec![processes()],
+            },
+            limitations,
+        }
+    }
+
+    fn run(mut self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
+        while !sink.stopped() {
+            let began = Instant::now();
+            let mut last_error = None;
+            match self.poller.round(&mut |item| tell(&sink, item)) {
+                Ok(round) => {
+                    tracing::debug!(cpu = ?round.cpu, took = ?began.elapsed(), full = round.full, "scanned");
+                    // A scan that reads everything is no measure of those that follow.
+                    if !round.full {
+                        self.pace.spent(round.cpu);
+                    }
+                    if round.news {
+                        self.keeper.note_news();
+                    }
+                }
+                Err(ScanError::Interrupted) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "scan failed");
+                    last_error = Some(error.to_string());
+                }
+            }
+            if self.keeper.is_due() {
+                last_error = self.remember(&sink, false).err().or(last_error);
+            }
+            let interval = self.pace.interval();
+            let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            sink.report(SourceStatus { scan_interval_ms, last_error });
+            if sink.pause(interval.saturating_sub(began.elapsed())).is_err() {
+                break;
+            }
+        }
+        if let Err(error) = self.remember(&sink, true) {
+            tracing::warn!(error, "the next start will tell running processes again");
+        }
+        Ok(())
+    }
+}
+
+impl<C: ProcessCollector> PollSource<C> {
+    /// Writes down what was told, once it is in the spool: a state on disk never knows more than the spool.
+    fn remember(&mut self, sink: &Sink, clean: bool) -> Result<(), String> {
+        match sink.flush() {
+            Ok(()) => {}
+            Err(FlushError::Stopped) if !clean => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        }
+        let Some((header, table)) = self.poller.memory(clean) else { return Ok(()) };
+        self.keeper.write(&header, table).map_err(|error| format!("cannot remember the processes told: {error}"))
+    }
+}
+
+fn tell(sink: &Sink, item: Item) -> Result<(), Interrupted> {
+    if sink.stopped() {
+        return Err(Interrupted);
+    }
+    let item = CollectedItem { item: Some(item) };
+    let spare = (prost::Message::encoded_len(&item) > SURELY_TAKEN).then(|| shorter(item.clone()));
+    match (sink.emit(item), spare) {
+        (Ok(()), _) => Ok(()),
+        (Err(EmitError::TooLarge { .. }), Some(spare)) => match sink.emit(spare) {
+            Err(EmitError::TooLarge { bytes, limit }) => lost(sink, bytes, limit),
+            other => other.map_err(|_| Interrupted),
+        },
+        (Err(_), _) => Err(Interrupted),
+    }
+}
+
+/// The item without most of its command line.
+fn shorter(mut item: CollectedItem) -> CollectedItem {
+    let Some(Item::Process(event)) = &mut item.item else { return item };
+    let Some(record) = &mut event.process else { return item };
+    record.argv = None;
+    why::absent(record, &["argv"], why::TOO_LARGE);
+    if let Some(line) = &mut record.command_line {
+        record.command_line_truncated = Some(true);
+        line.truncate(line.floor_char_boundary(SHORT_COMMAND_LINE));
+    }
+    item
+}
+
+/// Tells that an event could not be told.
+fn lost(sink: &Sink, bytes: usize, limit: usize) -> Result<(), Interrupted> {
+    let now = daemoneye_lib::models::time::now_ns();
+    let reason = format!("an event of {bytes} bytes is over the limit of {limit}");
+    let gap = Gap { kind: "event_too_large".to_owned(), from: now, to: Some(now), count: Some(1), reason };
+    sink.emit(CollectedItem { item: Some(Item::Gap(gap)) }).map_err(|_| Interrupted)
+}
+
+fn processes() -> TableSchema {
+    let columns =
+        columns::PROCESS.iter().map(|column| ColumnSchema { name: column.name.to_owned(), kind: column.kind.into() });
+    TableSchema { table: "processes".to_owned(), columns: columns.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemoneye_lib::proto::common::{Arguments, ProcessEvent, ProcessRecord};
+
+    #[test]
+    fn a_shorter_event_says_that_it_is() {
+        let record = ProcessRecord {
+            command_line: Some("ü".repeat(100_000)),
+            command_line_truncated: Some(false),
+            argv: Some(Arguments { values: vec!["ü".repeat(100_000)] }),
+            name: Some("x".into()),
+            ..ProcessRecord::default()
+        };
+        let event = ProcessEvent { process: Some(record), ..ProcessEvent::default() };
+        let Some(Item::Process(event)) = shorter(CollectedItem { item: Some(Item::Process(event)) }).item else {
+            panic!("still an event");
+        };
+        let record = event.process.unwrap();
+        assert_eq!(record.command_line.as_deref().map(str::len), Some(SHORT_COMMAND_LINE));
+        assert_eq!((record.command_line_truncated, record.name.as_deref()), (Some(true), Some("x")));
+        assert_eq!((record.argv, record.provenance["argv"].as_str()), (None, why::TOO_LARGE));
+    }
+}

@@ -1,0 +1,175 @@
+//! procmond with an agent that takes everything: what is told of real processes, also over procmond's own end.
+
+use crate::program::procmond;
+use daemoneye_eventbus::proto::ControlPayload;
+use daemoneye_eventbus::proto::control_payload::Control;
+use daemoneye_eventbus::{Broker, BrokerConfig, Client, Payload, Requests, Subscription, Token};
+use daemoneye_lib::models::key::process_key;
+use daemoneye_lib::proto::common::{EventType, ProcessRecord};
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::proto::ipc::{BatchAck, CollectedItem, EventBatch, RegisterCollector, RegisterReply};
+use prost::Message as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+use testkit::Child;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Agent {
+    client: Client,
+    registrations: Requests,
+    events: Subscription,
+    registered: Vec<RegisterCollector>,
+    /// In the order in which they came, without repetition.
+    items: Vec<Item>,
+    /// The next sequence of each epoch.
+    next: Vec<(Vec<u8>, u64)>,
+}
+
+impl Agent {
+    /// An agent on `<dir>/data/run/agent.sock`, and a token for procmond.
+    async fn start(dir: &Path) -> (Self, Token) {
+        let config = BrokerConfig::new(dir.join("data/run/agent.sock"), dir.join("sessions"));
+        let broker = Broker::bind(config).unwrap();
+        let (client, gate) = (broker.local("test"), broker.gate());
+        tokio::spawn(broker.run(std::future::pending()));
+        let registrations = client.serve("control.collector.register").await.unwrap();
+        let events = client.subscribe("events.process.procmond").await.unwrap();
+        let token = gate.issue_token("procmond").unwrap();
+        (Self { client, registrations, events, registered: Vec::new(), items: Vec::new(), next: Vec::new() }, token)
+    }
+
+    /// Takes and acknowledges what comes until an item is what is waited for; answers its place.
+    async fn until(&mut self, what: &str, is_it: impl Fn(&Item) -> bool) -> usize {
+        let (mut looked_at, deadline) = (0, Instant::now() + PATIENCE);
+        loop {
+            if let Some(at) = self.items[looked_at..].iter().position(&is_it) {
+                return looked_at + at;
+            }
+            looked_at = self.items.len();
+            let step = tokio::time::timeout(deadline - Instant::now(), self.step()).await;
+            assert!(step.is_ok(), "waited in vain for {what}");
+        }
+    }
+
+    async fn step(&mut self) {
+        tokio::select! {
+            Some(request) = self.registrations.recv() => {
+                self.registered.push(RegisterCollector::decode(&request.body[..]).unwrap());
+                request.respond(RegisterReply::default().encode_to_vec()).await;
+            }
+            Some(message) = self.events.recv() => {
+                let Some(Payload::CollectionEvent(event)) = message.payload else { panic!("no events") };
+                let batch = EventBatch::decode(&event.message[..]).unwrap();
+                self.take(batch).await;
+            }
+        }
+    }
+
+    async fn take(&mut self, batch: EventBatch) {
+        let known = self.next.iter().position(|(epoch, _)| *epoch == batch.epoch).unwrap_or_else(|| {
+            self.next.push((batch.epoch.clone(), 0));
+            self.next.len() - 1
+        });
+        let next = &mut self.next[known].1;
+        for (sequence, item) in (batch.first_sequence..).zip(&batch.items) {
+            if sequence >= *next {
+                *next = sequence + 1;
+                self.items.extend(CollectedItem::decode(&item[..]).unwrap().item);
+            }
+        }
+        let ack = BatchAck { epoch: batch.epoch, through_sequence: *next - 1 };
+        let control = Some(Control::Message(ack.encode_to_vec()));
+        let payload = Payload::Control(ControlPayload { control });
+        self.client.publish("control.collector.procmond", payload).await.unwrap();
+    }
+
+    /// The events of the process with this pid.
+    fn events_of(&self, pid: u32) -> Vec<(EventType, &ProcessRecord)> {
+        fn event(item: &Item) -> Option<(EventType, &ProcessRecord)> {
+            let Item::Process(event) = item else { return None };
+            Some((event.event_type(), event.process.as_ref()?))
+        }
+        self.items.iter().filter_map(event).filter(|(_, record)| record.pid == pid).collect()
+    }
+}
+
+/// Whether it is the event of this type of the process with this pid.
+fn is(event_type: EventType, pid: u32) -> impl Fn(&Item) -> bool {
+    move |item| match item {
+        Item::Process(event) => {
+            event.event_type() == event_type && event.process.as_ref().is_some_and(|record| record.pid == pid)
+        }
+        _ => false,
+    }
+}
+
+fn scanning(dir: &Path, token: &str) -> Child {
+    let mut command = procmond(dir);
+    command.env("PROCMOND_APP__SCAN_INTERVAL_MS", "100").env("PROCMOND_APP__MAX_SCAN_CPU", "100");
+    Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap()
+}
+
+fn shell(script: &str) -> Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    Child::spawn(command).unwrap()
+}
+
+#[tokio::test]
+async fn a_process_is_seen_changes_and_ends_under_one_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let procmond = scanning(dir.path(), &token.to_string());
+    agent.until("the first scan", |item| matches!(item, Item::Scan(scan) if scan.full)).await;
+    let registered = &agent.registered[0];
+    assert_eq!((registered.mode.as_str(), registered.pid), ("poll", procmond.pid()));
+
+    let child = shell("sleep 1; exec sleep 60");
+    let pid = child.pid();
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let key = process_key(&boot_id, pid, testkit::start_ticks(pid).unwrap());
+    agent.until("the shell", is(EventType::Seen, pid)).await;
+    agent.until("its second program", is(EventType::Changed, pid)).await;
+    drop(child);
+    agent.until("its end", is(EventType::Exit, pid)).await;
+
+    let [(_, seen), (_, changed), (_, exit)] = agent.events_of(pid)[..] else { panic!("{:?}", agent.events_of(pid)) };
+    for record in [seen, changed, exit] {
+        assert_eq!(record.process_key, key);
+        assert_eq!(record.parent_key, seen.parent_key);
+        assert_eq!(record.start_time, seen.start_time);
+    }
+    assert_eq!((seen.name.as_deref(), changed.name.as_deref()), (Some("sh"), Some("sleep")));
+    assert_eq!((exit.name.as_deref(), exit.command_line.as_deref()), (Some("sleep"), Some("sleep 60")));
+    assert!(exit.end_time > exit.start_time);
+}
+
+#[tokio::test]
+async fn after_a_kill_only_what_is_different_is_told_behind_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let (stays, ends) = (shell("sleep 60; :"), shell("sleep 60; :"));
+    let procmond = scanning(dir.path(), &token.to_string());
+    agent.until("the process that ends", is(EventType::Seen, ends.pid())).await;
+    // What was told before a scan is remembered before the next one.
+    agent.until("the third scan", |item| matches!(item, Item::Scan(scan) if scan.scan_id == 3)).await;
+
+    testkit::kill9(procmond.pid()).unwrap();
+    drop(procmond);
+    let ended = ends.pid();
+    drop(ends);
+    let new = shell("sleep 60; :");
+    // The token is used up: the session key is what it comes back with.
+    let _procmond = scanning(dir.path(), "");
+    let gap = agent.until("the gap", |item| matches!(item, Item::Gap(_))).await;
+    let exit = agent.until("the end in between", is(EventType::Exit, ended)).await;
+    let seen = agent.until("the beginning in between", is(EventType::Seen, new.pid())).await;
+    assert!(gap < seen && gap < exit, "{gap} {seen} {exit}");
+    let Item::Gap(gap) = &agent.items[gap] else { panic!("a gap") };
+    assert_eq!((gap.kind.as_str(), gap.reason.as_str()), ("collector_down", "procmond ended without a clean stop"));
+    assert!(gap.to > Some(gap.from) && gap.count.is_none());
+    let told: Vec<_> = agent.events_of(stays.pid()).iter().map(|(event_type, _)| *event_type).collect();
+    assert_eq!(told, [EventType::Seen], "told once, over the end of who told it");
+}
