@@ -1,0 +1,241 @@
+//! Rules over batches of events.
+//!
+//! A rule is compiled once: its lowered statement is planned by DataFusion, and what is left of the plan, a condition and
+//! result columns over the rows of one table, is evaluated on each batch. Nothing of an evaluation outlives it, so that
+//! memory does not grow with the number of batches; and a rule that fails, or panics, fails alone.
+
+use super::error::Refusal;
+use super::lower::{RuleShape, lower_rule};
+use super::query::{json_value, rows};
+use super::rules::Rule;
+use super::session;
+use super::source::{Nothing, Provider, TableSource, Touched, provider};
+use crate::models::batch::{self, kind_of};
+use crate::models::catalog::Table;
+use crate::models::columns::{self};
+use crate::models::event::IdentifiedEvent;
+use crate::proto::ipc::{Cell, ColumnKind, ResultRow, cell};
+use datafusion::arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::common::{DataFusionError, Result as EngineResult};
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_expr::PhysicalExpr;
+use serde_json::{Map, Value as Json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// The columns of an event that a match carries whatever the rule selects.
+const MATCH_COLUMNS: [&str; 5] = ["event_id", "process_key", "pid", "name", "executable_path"];
+/// What planning may take.
+const PLANNING_BYTES: usize = 16 << 20;
+
+/// A rule that can be evaluated.
+pub struct CompiledRule {
+    /// The rule.
+    pub rule: Rule,
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    /// Result columns: the rule's own, then the hidden ones.
+    results: Vec<(Field, Arc<dyn PhysicalExpr>)>,
+    own: usize,
+}
+
+/// A row that a rule returned.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Match {
+    /// The event that was matched.
+    pub event_id: String,
+    /// Of the matched process.
+    pub process_key: String,
+    /// Of the matched process.
+    pub pid: u32,
+    /// Of the matched process.
+    pub name: Option<String>,
+    /// Of the matched process.
+    pub executable_path: Option<String>,
+    /// The values of the rule's dedup columns, as a JSON array.
+    pub dedup_key: String,
+    /// The row, as a JSON object.
+    pub row: String,
+}
+
+/// Compiles rules.
+pub struct Compiler {
+    catalog: SessionState,
+    events: SessionState,
+}
+
+impl Compiler {
+    /// A compiler; it is wanted only while rules are loaded.
+    ///
+    /// # Errors
+    /// When the engine cannot be set up, which is a defect.
+    pub fn new() -> EngineResult<Self> {
+        let base = session::base(PLANNING_BYTES)?;
+        let nothing: Arc<dyn TableSource> = Arc::new(Nothing);
+        let touched = Touched::default();
+        let catalog = session::with_tables(&base, |table| provider(table, &nothing, &touched))?;
+        // A rule reads the rows of events also where it says `processes`: each is the state of a process at that event.
+        let events = session::with_tables(&base, |table| Provider {
+            table,
+            schema: batch::schema(if table.is_observed() { Table::ProcessEvents } else { table }, None),
+            source: Arc::clone(&nothing),
+            touched: touched.clone(),
+        })?;
+        Ok(Self { catalog, events })
+    }
+
+    /// Validates and compiles a rule.
+    ///
+    /// # Errors
+    /// What is wrong with its query, with the place.
+    pub async fn compile(&self, rule: Rule) -> Result<CompiledRule, Refusal> {
+        // First as it is written, so that a column which its table does not have is refused.
+        let (plain, _) = lower_rule(&rule.sql, &[])?;
+        session::plan(&self.catalog, &plain).await?;
+        let hidden: Vec<&str> = MATCH_COLUMNS.into_iter().chain(rule.dedup.iter().map(String::as_str)).collect();
+        let (lowered, shape) = lower_rule(&rule.sql, &hidden)?;
+        let plan = session::plan(&self.events, &lowered).await?;
+        let refused = |error: DataFusionError| lowered.place(Refusal::from_planner(&error));
+        let (condition, results) = self.pieces(plan).map_err(refused)?;
+        let RuleShape { hidden, .. } = shape;
+        let own = results.len() - hidden;
+        let compiled = CompiledRule { rule, condition, results, own };
+        // What only shows when values flow, such as types that do not fit, shows here and not at three in the morning.
+        let sample = sample().map_err(refused)?;
+        compiled.evaluate(&sample).map_err(|why| Refusal::new(format!("the query cannot be evaluated: {why}")))?;
+        Ok(compiled)
+    }
+
+    /// The condition and the result columns of a planned rule.
+    #[expect(clippy::type_complexity, reason = "used once, right above")]
+    fn pieces(
+        &self,
+        plan: LogicalPlan,
+    ) -> EngineResult<(Option<Arc<dyn PhysicalExpr>>, Vec<(Field, Arc<dyn PhysicalExpr>)>)> {
+        let plan = self.events.analyzer().execute_and_check(plan, self.events.config_options(), |_, _| {})?;
+        let LogicalPlan::Projection(projection) = plan else {
+            return Err(DataFusionError::Plan("this form of query is not supported in a rule".to_owned()));
+        };
+        let (condition, input) = match projection.input.as_ref() {
+            LogicalPlan::Filter(filter) => (Some(&filter.predicate), filter.input.as_ref()),
+            other => (None, other),
+        };
+        if !matches!(input, LogicalPlan::SubqueryAlias(_) | LogicalPlan::TableScan(_)) {
+            return Err(DataFusionError::Plan("this form of query is not supported in a rule".to_owned()));
+        }
+        let rows = input.schema();
+        let condition =
+            condition.map(|condition| self.events.create_physical_expr(condition.clone(), rows)).transpose()?;
+        let results = projection
+            .expr
+            .iter()
+            .zip(projection.schema.fields())
+            .map(|(expr, field)| {
+                Ok((field.as_ref().clone(), self.events.create_physical_expr(expr.clone().unalias(), rows)?))
+            })
+            .collect::<EngineResult<_>>()?;
+        Ok((condition, results))
+    }
+}
+
+/// One row of NULLs and one with values.
+fn sample() -> EngineResult<RecordBatch> {
+    use crate::proto::common::{ProcessEvent, ProcessRecord};
+    let process =
+        ProcessRecord { name: Some("sh".to_owned()), ppid: Some(1), start_time: Some(1), ..ProcessRecord::default() };
+    let rows = [None, Some(process)].map(|process| IdentifiedEvent {
+        event_id: String::new(),
+        event: ProcessEvent { event_type: 1, event_time: 1, process },
+    });
+    event_batch(&rows)
+}
+
+/// Events as rules see them.
+///
+/// # Errors
+/// Only where the columns do not fit the schema, which is a defect.
+pub fn event_batch(events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
+    let all: Vec<usize> = (0..Table::ProcessEvents.columns().len()).collect();
+    Ok(batch::build(Table::ProcessEvents, &all, events.iter(), columns::event_value)?)
+}
+
+impl CompiledRule {
+    /// The rows of the batch that match.
+    ///
+    /// # Errors
+    /// Why the rule could not be evaluated; other rules are not concerned.
+    pub fn evaluate(&self, events: &RecordBatch) -> Result<Vec<Match>, String> {
+        match catch_unwind(AssertUnwindSafe(|| self.matches(events))) {
+            Ok(matches) => matches.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned()),
+            Err(_) => Err("the engine gave up: a defect of DaemonEye".to_owned()),
+        }
+    }
+
+    fn matches(&self, events: &RecordBatch) -> EngineResult<Vec<Match>> {
+        let rows_count = events.num_rows();
+        let matching = match &self.condition {
+            None => events.clone(),
+            Some(condition) => {
+                let truth = condition.evaluate(events)?.into_array(rows_count)?;
+                let truth = truth
+                    .as_any()
+                    .downcast_ref::<BooleanArray>()
+                    .ok_or_else(|| DataFusionError::Execution("the condition is no truth value".to_owned()))?;
+                if truth.true_count() == 0 {
+                    return Ok(Vec::new());
+                }
+                filter_record_batch(events, truth)?
+            }
+        };
+        let arrays = self
+            .results
+            .iter()
+            .map(|(_, result)| result.evaluate(&matching)?.into_array(matching.num_rows()))
+            .collect::<EngineResult<Vec<ArrayRef>>>()?;
+        let fields: Vec<Field> = self
+            .results
+            .iter()
+            .zip(&arrays)
+            .map(|((field, _), array)| field.clone().with_data_type(array.data_type().clone()).with_nullable(true))
+            .collect();
+        let kinds: Vec<ColumnKind> = fields.iter().map(kind_of).collect();
+        let results = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        Ok(rows(&results).iter().map(|row| self.found(&kinds, row)).collect())
+    }
+
+    fn found(&self, kinds: &[ColumnKind], row: &ResultRow) -> Match {
+        let json = |index: usize| match (kinds.get(index), row.cells.get(index)) {
+            (Some(kind), Some(cell)) => json_value(*kind, cell),
+            _ => Json::Null,
+        };
+        let own: Map<String, Json> = self
+            .results
+            .iter()
+            .take(self.own)
+            .enumerate()
+            .map(|(index, (field, _))| (field.name().clone(), json(index)))
+            .collect();
+        let hidden = |index: usize| row.cells.get(self.own + index);
+        let text = |index: usize| match hidden(index) {
+            Some(Cell { value: Some(cell::Value::Text(text)) }) => Some(text.clone()),
+            _ => None,
+        };
+        let pid = match hidden(2) {
+            Some(Cell { value: Some(cell::Value::Integer(pid)) }) => u32::try_from(*pid).unwrap_or(0),
+            _ => 0,
+        };
+        let first_dedup = self.own + MATCH_COLUMNS.len();
+        let dedup: Vec<Json> = (first_dedup..row.cells.len()).map(json).collect();
+        Match {
+            event_id: text(0).unwrap_or_default(),
+            process_key: text(1).unwrap_or_default(),
+            pid,
+            name: text(3),
+            executable_path: text(4),
+            dedup_key: Json::Array(dedup).to_string(),
+            row: Json::Object(own).to_string(),
+        }
+    }
+}

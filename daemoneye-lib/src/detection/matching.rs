@@ -1,0 +1,246 @@
+//! SQLite's pattern operators, in time that does not explode: `LIKE`, `GLOB` and `REGEXP`.
+
+use regex::{Regex, RegexBuilder};
+
+/// Longest pattern, in bytes.
+const MAX_PATTERN_BYTES: usize = 4_096;
+/// Memory that a compiled regular expression may take.
+const MAX_REGEX_BYTES: usize = 1 << 20;
+
+/// A compiled pattern.
+#[derive(Debug)]
+pub(super) enum Pattern {
+    /// Pieces of `LIKE` or `GLOB`.
+    Pieces { pieces: Vec<Piece>, ignore_case: bool },
+    /// A regular expression, which the `regex` crate matches in linear time.
+    Regex(Box<Regex>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Piece {
+    /// `%` or `*`.
+    AnyRun,
+    /// `_` or `?`.
+    AnyOne,
+    /// A character as it is.
+    Literal(char),
+    /// `[…]` of `GLOB`: characters and ranges, or what is not among them.
+    Class { negated: bool, ranges: Vec<(char, char)> },
+}
+
+impl Pattern {
+    /// `LIKE`: `%` and `_`; ASCII case does not count.
+    pub(super) fn like(pattern: &str, escape: Option<char>) -> Result<Self, String> {
+        bounded(pattern)?;
+        let mut pieces = Vec::new();
+        let mut chars = pattern.chars();
+        while let Some(c) = chars.next() {
+            pieces.push(match c {
+                c if Some(c) == escape => match chars.next() {
+                    Some(literal) => Piece::Literal(literal.to_ascii_lowercase()),
+                    // As in SQLite, an escape with nothing behind it matches nothing.
+                    None => Piece::Class { negated: false, ranges: Vec::new() },
+                },
+                '%' => Piece::AnyRun,
+                '_' => Piece::AnyOne,
+                c => Piece::Literal(c.to_ascii_lowercase()),
+            });
+        }
+        Ok(Self::pieces(pieces, true))
+    }
+
+    /// `GLOB`: `*`, `?` and `[…]`; case counts.
+    pub(super) fn glob(pattern: &str) -> Result<Self, String> {
+        bounded(pattern)?;
+        let mut pieces = Vec::new();
+        let mut rest = pattern;
+        while let Some(c) = rest.chars().next() {
+            rest = &rest[c.len_utf8()..];
+            pieces.push(match c {
+                '*' => Piece::AnyRun,
+                '?' => Piece::AnyOne,
+                '[' => {
+                    let (class, after) = class(rest);
+                    rest = after;
+                    class
+                }
+                c => Piece::Literal(c),
+            });
+        }
+        Ok(Self::pieces(pieces, false))
+    }
+
+    /// `REGEXP`: found anywhere in the text; case counts.
+    pub(super) fn regexp(pattern: &str) -> Result<Self, String> {
+        bounded(pattern)?;
+        RegexBuilder::new(pattern)
+            .size_limit(MAX_REGEX_BYTES)
+            .dfa_size_limit(MAX_REGEX_BYTES)
+            .build()
+            .map(|regex| Self::Regex(Box::new(regex)))
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(_) => "the regular expression is too large when compiled".to_owned(),
+                other => {
+                    let text = other.to_string();
+                    let last = text.lines().last().unwrap_or_default();
+                    format!("bad regular expression: {}", last.trim_start_matches("error: "))
+                }
+            })
+    }
+
+    fn pieces(mut pieces: Vec<Piece>, ignore_case: bool) -> Self {
+        pieces.dedup_by(|later, earlier| *later == Piece::AnyRun && *earlier == Piece::AnyRun);
+        Self::Pieces { pieces, ignore_case }
+    }
+
+    /// Whether the whole text matches, or for a regular expression a part of it.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Regex(regex) => regex.is_match(text),
+            Self::Pieces { pieces, ignore_case } => match_pieces(pieces, text, *ignore_case),
+        }
+    }
+}
+
+fn bounded(pattern: &str) -> Result<(), String> {
+    if pattern.len() > MAX_PATTERN_BYTES {
+        return Err(format!("the pattern has {} bytes; {MAX_PATTERN_BYTES} are allowed", pattern.len()));
+    }
+    Ok(())
+}
+
+/// What follows a `[`: the class and the rest behind its `]`. An open class matches nothing, as in SQLite.
+fn class(text: &str) -> (Piece, &str) {
+    let (negated, body) = text.strip_prefix('^').map_or((false, text), |body| (true, body));
+    let mut ranges = Vec::new();
+    let mut chars = body.char_indices().peekable();
+    let mut first = true;
+    while let Some((at, c)) = chars.next() {
+        if c == ']' && !first {
+            return (Piece::Class { negated, ranges }, &body[at + 1..]);
+        }
+        first = false;
+        let mut ahead = chars.clone();
+        match (ahead.next(), ahead.next()) {
+            (Some((_, '-')), Some((_, end))) if end != ']' => {
+                chars = ahead;
+                ranges.push((c, end));
+            }
+            _ => ranges.push((c, c)),
+        }
+    }
+    (Piece::Class { negated: false, ranges: Vec::new() }, "")
+}
+
+/// Greedy with one point to come back to: at most `pieces × characters` steps.
+fn match_pieces(pieces: &[Piece], text: &str, ignore_case: bool) -> bool {
+    let mut at = text;
+    let mut piece = 0;
+    // Where the last run began: the piece behind it, and the text from which to try it next.
+    let mut run: Option<(usize, &str)> = None;
+    loop {
+        let matched = match (pieces.get(piece), at.chars().next()) {
+            (None, None) => return true,
+            (Some(Piece::AnyRun), _) => {
+                piece += 1;
+                if piece == pieces.len() {
+                    return true;
+                }
+                run = Some((piece, at));
+                continue;
+            }
+            (Some(own), Some(c)) => fits(own, c, ignore_case).then_some(c.len_utf8()),
+            _ => None,
+        };
+        match (matched, run) {
+            (Some(length), _) => {
+                at = &at[length..];
+                piece += 1;
+            }
+            (None, Some((after, from))) => {
+                let Some(c) = from.chars().next() else { return false };
+                let next = &from[c.len_utf8()..];
+                run = Some((after, next));
+                piece = after;
+                at = next;
+            }
+            (None, None) => return false,
+        }
+    }
+}
+
+fn fits(piece: &Piece, c: char, ignore_case: bool) -> bool {
+    match piece {
+        Piece::AnyRun => false,
+        Piece::AnyOne => true,
+        Piece::Literal(literal) => *literal == if ignore_case { c.to_ascii_lowercase() } else { c },
+        Piece::Class { negated, ranges } => ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn like_is_sqlites() {
+        for (pattern, text, expected) in [
+            ("%SH", "/bin/bash", true),
+            ("a_c", "aBC", true),
+            ("a_c", "ac", false),
+            ("%", "", true),
+            ("", "", true),
+            ("", "x", false),
+            ("Ä", "ä", false),
+            ("%a%b%", "xxaxxbxx", true),
+            ("%a%b", "xxaxxbxx", false),
+            ("50!%", "50%", true),
+            ("50!%", "500", false),
+            ("x!", "x", false),
+        ] {
+            assert_eq!(Pattern::like(pattern, Some('!')).unwrap().matches(text), expected, "{text:?} LIKE {pattern:?}");
+        }
+    }
+
+    #[test]
+    fn glob_is_sqlites() {
+        for (pattern, text, expected) in [
+            ("/tmp/*", "/tmp/x/y", true),
+            ("/TMP/*", "/tmp/x", false),
+            ("[a-c]?", "bz", true),
+            ("[^a-c]", "b", false),
+            ("[^a-c]", "d", true),
+            ("[]]", "]", true),
+            ("[a", "a", false),
+            ("[a-]", "-", true),
+        ] {
+            assert_eq!(Pattern::glob(pattern).unwrap().matches(text), expected, "{text:?} GLOB {pattern:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_costs_little() {
+        let text = "a".repeat(10_000);
+        assert!(!Pattern::like(&format!("{}b", "%a".repeat(500)), None).unwrap().matches(&text));
+        assert!(!Pattern::regexp("(a+)+$b").unwrap().matches(&text));
+        assert!(Pattern::regexp("(a{1000}){1000}").unwrap_err().contains("too large"));
+        assert!(Pattern::regexp("(").unwrap_err().contains("unclosed group"));
+        assert!(Pattern::like(&"a".repeat(5_000), None).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn like_equals_a_regular_expression(pattern in "[ab%_]{0,8}", text in "[abAB]{0,10}") {
+            let oracle = format!("(?is-u)^{}$", pattern.replace('%', "(?s:.)*").replace('_', "(?s:.)"));
+            let oracle = Regex::new(&oracle.replace("(?is-u)", "(?is)")).unwrap();
+            prop_assert_eq!(Pattern::like(&pattern, None).unwrap().matches(&text), oracle.is_match(&text));
+        }
+
+        #[test]
+        fn arbitrary_patterns_never_panic(pattern: String, text: String) {
+            let _ = Pattern::glob(&pattern).map(|pattern| pattern.matches(&text));
+            let _ = Pattern::like(&pattern, Some('\\')).map(|pattern| pattern.matches(&text));
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Where rows come from: the seam between the engine and whoever has the tables.
+
+use crate::models::batch;
+use crate::models::catalog::Table;
+use crate::models::time;
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DataFusionError, Result, ScalarValue};
+use datafusion::datasource::TableType;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Batches of rows, produced as they are asked for.
+pub type Batches = Box<dyn Iterator<Item = std::result::Result<RecordBatch, SourceError>> + Send>;
+
+/// Whatever the owner of the rows could not do.
+pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a query wants of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Columns by index, in order.
+    pub projection: Vec<usize>,
+    /// Nanoseconds from and to which events matter, both included; more may be given.
+    pub from: i64,
+    /// See `from`.
+    pub to: i64,
+    /// The one process that matters; more may be given.
+    pub process_key: Option<String>,
+}
+
+/// Gives the rows of tables.
+pub trait TableSource: Send + Sync {
+    /// The rows of a table in the shape of [`batch::schema`] with the wanted columns.
+    ///
+    /// # Errors
+    /// When the rows cannot be read; the iterator gives errors of its own.
+    fn scan(&self, table: Table, wanted: &Wanted) -> std::result::Result<Batches, SourceError>;
+}
+
+/// Which stretches of which tables a query has read.
+#[derive(Clone, Debug, Default)]
+pub struct Touched(Arc<Mutex<Vec<(Table, i64, i64)>>>);
+
+impl Touched {
+    fn note(&self, table: Table, from: i64, to: i64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((table, from, to));
+    }
+
+    /// Table, from and to, both included, in nanoseconds since 1970-01-01 UTC.
+    pub fn list(&self) -> Vec<(Table, i64, i64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// A table as the engine sees it.
+pub(super) struct Provider {
+    pub(super) table: Table,
+    pub(super) schema: SchemaRef,
+    pub(super) source: Arc<dyn TableSource>,
+    pub(super) touched: Touched,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.table)
+    }
+}
+
+#[async_trait]
+impl TableProvider for Provider {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let pushed = |filter: &&Expr| match restriction(self.table, filter) {
+            // Whole blocks are left out; the engine still checks each row.
+            Some(_) => TableProviderFilterPushDown::Inexact,
+            None => TableProviderFilterPushDown::Unsupported,
+        };
+        Ok(filters.iter().map(pushed).collect())
+    }
+
+    async fn scan(
+        &self,
+        _state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all = || (0..self.schema.fields().len()).collect();
+        let projection = projection.cloned().unwrap_or_else(all);
+        let mut wanted = Wanted { projection, from: i64::MIN, to: i64::MAX, process_key: None };
+        for restriction in filters.iter().filter_map(|filter| restriction(self.table, filter)) {
+            match restriction {
+                Restriction::From(ns) => wanted.from = wanted.from.max(ns),
+                Restriction::To(ns) => wanted.to = wanted.to.min(ns),
+                Restriction::Between(from, to) => {
+                    wanted.from = wanted.from.max(from);
+                    wanted.to = wanted.to.min(to);
+                }
+                Restriction::Key(key) => wanted.process_key = Some(key),
+            }
+        }
+        self.touched.note(self.table, wanted.from, wanted.to);
+        let schema = Arc::new(self.schema.project(&wanted.projection)?);
+        let scan = Scan { table: self.table, schema: Arc::clone(&schema), source: Arc::clone(&self.source), wanted };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, None, false, limit)?))
+    }
+}
+
+/// What a condition says about which rows matter.
+enum Restriction {
+    From(i64),
+    To(i64),
+    Between(i64, i64),
+    Key(String),
+}
+
+fn restriction(table: Table, filter: &Expr) -> Option<Restriction> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
+            (Expr::Column(column), Expr::Literal(value, _)) => compare(table, &column.name, *op, value),
+            (Expr::Literal(value, _), Expr::Column(column)) => compare(table, &column.name, op.swap()?, value),
+            _ => None,
+        },
+        Expr::Between(between) if !between.negated => {
+            match (between.expr.as_ref(), between.low.as_ref(), between.high.as_ref()) {
+                (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _))
+                    if is_time(table, &column.name) =>
+                {
+                    Some(Restriction::Between(instant(low)?, instant(high)?))
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn is_time(table: Table, column: &str) -> bool {
+    table == Table::ProcessEvents && column == "event_time"
+}
+
+fn compare(table: Table, column: &str, op: Operator, value: &ScalarValue) -> Option<Restriction> {
+    if is_time(table, column) {
+        let at = instant(value)?;
+        return match op {
+            Operator::Gt | Operator::GtEq => Some(Restriction::From(at)),
+            // Text has microseconds; the stored time may lie within the last of them.
+            Operator::Lt | Operator::LtEq => Some(Restriction::To(at.saturating_add(999))),
+            Operator::Eq => Some(Restriction::Between(at, at.saturating_add(999))),
+            _ => None,
+        };
+    }
+    match (table, column, op) {
+        (Table::Processes, "process_key", Operator::Eq) => Some(Restriction::Key(text(value)?.to_owned())),
+        _ => None,
+    }
+}
+
+fn text(value: &ScalarValue) -> Option<&str> {
+    match value {
+        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+            Some(text)
+        }
+        _ => None,
+    }
+}
+
+/// The instant that a text means when it is compared with a time column as text. Only the forms that sort like the column's
+/// own text count; for another one nothing is left out.
+fn instant(value: &ScalarValue) -> Option<i64> {
+    let text = text(value)?;
+    let comparable =
+        text.len() == 10 || (text.as_bytes().get(10) == Some(&b' ') && !text.ends_with('Z') && text.len() <= 26);
+    if comparable { time::parse(text) } else { None }
+}
+
+/// One table's rows on their way into the engine.
+struct Scan {
+    table: Table,
+    schema: SchemaRef,
+    source: Arc<dyn TableSource>,
+    wanted: Wanted,
+}
+
+impl fmt::Debug for Scan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "scan of {:?}", self.table)
+    }
+}
+
+impl PartitionStream for Scan {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let batches: Batches = match self.source.scan(self.table, &self.wanted) {
+            Ok(batches) => batches,
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        };
+        let batches = batches.map(|batch| batch.map_err(DataFusionError::External));
+        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), futures::stream::iter(batches)))
+    }
+}
+
+/// A source whose tables are all empty: enough to check a statement.
+pub struct Nothing;
+
+impl TableSource for Nothing {
+    fn scan(&self, _table: Table, _wanted: &Wanted) -> std::result::Result<Batches, SourceError> {
+        Ok(Box::new(std::iter::empty()))
+    }
+}
+
+/// The provider of a table of the catalog.
+pub(super) fn provider(table: Table, source: &Arc<dyn TableSource>, touched: &Touched) -> Provider {
+    Provider { table, schema: batch::schema(table, None), source: Arc::clone(source), touched: touched.clone() }
+}

@@ -1,0 +1,200 @@
+//! Opening the store, and reopening it after the disk refused.
+
+use super::block::seal;
+use super::error::{InStore, OpenError, StoreError};
+use super::snapshot::Snapshot;
+use super::tables::{
+    ALERT_KEYS, ALERTS, BLOCKS, COLLECTORS, COLUMNS, COMMITTED, CURRENT, DELIVERIES, FORMAT, GAPS, HEAD, META, SCANS,
+};
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction};
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// redb's page cache: more bought no speed and cost its size in memory.
+const CACHE_BYTES: usize = 8 << 20;
+
+/// The event store, open for this process alone.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) path: PathBuf,
+    /// Absent after the disk refused, until [`Store::reopen`].
+    database: RwLock<Option<Arc<Database>>>,
+}
+
+/// What opening found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// There was none; it was made.
+    Created,
+    /// There was one, and it is sound as far as can be told without reading all of it.
+    Existing,
+}
+
+impl Store {
+    /// Opens the store at `path`, making it where nothing is.
+    ///
+    /// A new store is made beside its place and moved there whole, so that a file at `path` is a store or is damaged:
+    /// it is never filled anew.
+    ///
+    /// # Errors
+    /// See [`OpenError`]; nothing is changed then.
+    pub fn open(path: &Path) -> Result<(Self, Opened), OpenError> {
+        let exists = path.try_exists().map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let opened = if exists {
+            Opened::Existing
+        } else {
+            create(path)?;
+            Opened::Created
+        };
+        let database = open_existing(path)?;
+        Ok((Self { path: path.to_owned(), database: RwLock::new(Some(Arc::new(database))) }, opened))
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file again after [`StoreError::Io`] or [`StoreError::Closed`].
+    ///
+    /// # Errors
+    /// As [`Store::open`]; `InUse` as long as a snapshot of before the failure is still held.
+    pub fn reopen(&self) -> Result<(), OpenError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the file's lock.
+        *database = None;
+        *database = Some(Arc::new(open_existing(&self.path)?));
+        Ok(())
+    }
+
+    /// A view of what is committed now.
+    ///
+    /// # Errors
+    /// When the disk refuses, or did before.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let read = self.database()?.begin_read().in_store(&self.path)?;
+        Ok(Snapshot::new(read, self.path.clone()))
+    }
+
+    pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
+        self.database
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .ok_or_else(|| StoreError::Closed { path: self.path.clone() })
+    }
+
+    /// Runs `work` in one transaction: all of it is durable when this returns `Ok`, none of it otherwise.
+    pub(super) fn write<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let write = self.database()?.begin_write().in_store(&self.path)?;
+        let done = work(&write)?;
+        seal(&write, &self.path)?;
+        write.commit().in_store(&self.path)?;
+        Ok(done)
+    }
+}
+
+/// Makes an empty store and moves it to its place.
+fn create(path: &Path) -> Result<(), OpenError> {
+    let io = |source: io::Error| OpenError::Io { path: path.to_owned(), source };
+    let new = path.with_extension("redb.new");
+    // Left by a start that was interrupted before the rename: it holds nothing.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    let database = builder().create(&new).map_err(|error| open_error(&new, error))?;
+    initialise(&database).map_err(|error| match error {
+        StoreError::Io { source, .. } => io(source),
+        other => io(io::Error::other(other.to_string())),
+    })?;
+    drop(database);
+    fs::rename(&new, path).map_err(io)
+}
+
+fn initialise(database: &Database) -> Result<(), StoreError> {
+    let path = Path::new("events.redb.new");
+    let write = database.begin_write().in_store(path)?;
+    write.open_table(META).in_store(path)?.insert("format", FORMAT).in_store(path)?;
+    write.open_table(HEAD).in_store(path)?;
+    write.open_table(BLOCKS).in_store(path)?;
+    write.open_table(COLUMNS).in_store(path)?;
+    write.open_table(CURRENT).in_store(path)?;
+    write.open_table(COMMITTED).in_store(path)?;
+    write.open_table(COLLECTORS).in_store(path)?;
+    write.open_table(GAPS).in_store(path)?;
+    write.open_table(SCANS).in_store(path)?;
+    write.open_table(ALERTS).in_store(path)?;
+    write.open_table(ALERT_KEYS).in_store(path)?;
+    write.open_table(DELIVERIES).in_store(path)?;
+    write.commit().in_store(path)
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn open_existing(path: &Path) -> Result<Database, OpenError> {
+    let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
+    // redb reports some kinds of damage by a panic.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let database = builder().open(path).map_err(|error| open_error(path, error))?;
+        let format = check(&database, path).map_err(|error| damaged(error.to_string()))?;
+        Ok((database, format))
+    }));
+    match opened {
+        Ok(Ok((database, FORMAT))) => Ok(database),
+        Ok(Ok((_, found))) => Err(OpenError::OtherVersion { path: path.to_owned(), found, expected: FORMAT }),
+        Ok(Err(error)) => Err(error),
+        Err(panic) => {
+            let said = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("its pages contradict each other");
+            Err(damaged(said.to_owned()))
+        }
+    }
+}
+
+/// What can be verified without reading everything: the format, that each table is there, and both ends of each large one.
+fn check(database: &Database, path: &Path) -> Result<u64, StoreError> {
+    let read = database.begin_read().in_store(path)?;
+    let format = read.open_table(META).in_store(path)?.get("format").in_store(path)?.map(|format| format.value());
+    let format = format.ok_or_else(|| StoreError::damaged(path, "it does not say its format"))?;
+    if format != FORMAT {
+        return Ok(format);
+    }
+    macro_rules! ends {
+        ($($table:expr),*) => {$(
+            let table = read.open_table($table).in_store(path)?;
+            table.first().in_store(path)?;
+            table.last().in_store(path)?;
+        )*};
+    }
+    ends!(HEAD, BLOCKS, COLUMNS, CURRENT, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES);
+    Ok(format)
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> OpenError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path },
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::InvalidData => {
+            OpenError::Damaged { path, detail: source.to_string() }
+        }
+        DatabaseError::Storage(StorageError::Io(source)) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            OpenError::Damaged { path, detail: "it is shorter than its own header says".to_owned() }
+        }
+        DatabaseError::Storage(StorageError::Io(source)) => OpenError::Io { path, source },
+        other => OpenError::Damaged { path, detail: other.to_string() },
+    }
+}
