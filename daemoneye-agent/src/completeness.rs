@@ -1,0 +1,89 @@
+//! Whether an answer could be complete: "no match" and "could not look" are different answers.
+
+use crate::collectors::Collectors;
+use daemoneye_lib::models::catalog::Table;
+use daemoneye_lib::models::rows::GapRow;
+use daemoneye_lib::models::time;
+use daemoneye_lib::storage::{Snapshot, StoreError, TimeRange};
+
+/// The reasons that an answer lists; further ones are counted.
+const MAX_REASONS: usize = 20;
+
+/// Every gap: the recorded ones, and collectors that are absent now.
+pub(crate) fn gaps(snapshot: &Snapshot, collectors: &Collectors) -> Result<Vec<GapRow>, StoreError> {
+    let mut gaps = snapshot.gaps()?;
+    gaps.extend(collectors.absent());
+    Ok(gaps)
+}
+
+/// Why an answer from these stretches of these tables may lack something; empty when nothing is known to be missing.
+pub(crate) fn reasons(gaps: &[GapRow], touched: &[(Table, i64, i64)]) -> Vec<String> {
+    let now = time::now_ns();
+    let concerns = |row: &GapRow| {
+        touched.iter().any(|(table, from, to)| match table {
+            // The present state is judged as of now.
+            Table::Processes => row.gap.to.is_none(),
+            // Alerts say what rules found in events.
+            Table::ProcessEvents | Table::Alerts => {
+                TimeRange { from: *from, to: *to }.overlaps(row.gap.from, row.gap.to.unwrap_or(now.max(row.gap.from)))
+            }
+            _ => false,
+        })
+    };
+    let mut reasons: Vec<String> = gaps.iter().filter(|row| concerns(row)).map(describe).collect();
+    if reasons.len() > MAX_REASONS {
+        let more = reasons.len() - MAX_REASONS;
+        // The newest say most about now.
+        reasons.drain(..more);
+        reasons.push(format!("and {more} earlier gaps: see system.gaps"));
+    }
+    reasons
+}
+
+/// What an alert at this moment may lack.
+pub(crate) fn reasons_at(gaps: &[GapRow], moment: i64) -> Vec<String> {
+    reasons(gaps, &[(Table::ProcessEvents, moment, moment)])
+}
+
+fn describe(row: &GapRow) -> String {
+    let gap = &row.gap;
+    let until = gap.to.map_or_else(|| "now".to_owned(), time::rfc3339);
+    let count = gap.count.map(|count| format!(", {count} items")).unwrap_or_default();
+    format!("{}: {} ({}, {} to {until}{count})", gap.kind, gap.reason, row.collector, time::rfc3339(gap.from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemoneye_lib::proto::ipc::Gap;
+
+    fn gap(kind: &str, from: i64, to: Option<i64>) -> GapRow {
+        let gap = Gap { kind: kind.to_owned(), from, to, count: None, reason: "why".to_owned() };
+        GapRow { gap_id: 1, collector: "procmond".to_owned(), gap }
+    }
+
+    #[test]
+    fn events_are_judged_over_their_range_and_processes_as_of_now() {
+        let gaps = [gap("ended", 10, Some(20)), gap("open", 30, None)];
+        let kinds = |touched: &[(Table, i64, i64)]| -> Vec<String> {
+            reasons(&gaps, touched)
+                .iter()
+                .map(|reason| reason.split(':').next().unwrap_or_default().to_owned())
+                .collect()
+        };
+        assert_eq!(kinds(&[(Table::ProcessEvents, 0, 9)]), Vec::<String>::new());
+        assert_eq!(kinds(&[(Table::ProcessEvents, 15, 16)]), ["ended"]);
+        assert_eq!(kinds(&[(Table::ProcessEvents, 0, 100)]), ["ended", "open"]);
+        assert_eq!(kinds(&[(Table::Processes, i64::MIN, i64::MAX)]), ["open"]);
+        assert_eq!(kinds(&[(Table::Alerts, i64::MIN, i64::MAX)]), ["ended", "open"]);
+        assert_eq!(kinds(&[(Table::Gaps, i64::MIN, i64::MAX)]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_says_so() {
+        let gaps: Vec<_> = (0..50).map(|at| gap("ended", at, Some(at))).collect();
+        let reasons = reasons(&gaps, &[(Table::ProcessEvents, i64::MIN, i64::MAX)]);
+        assert_eq!(reasons.len(), MAX_REASONS + 1);
+        assert!(reasons[MAX_REASONS].contains("30 earlier"), "{reasons:?}");
+    }
+}

@@ -1,0 +1,148 @@
+//! How the agent is: what an operator at three in the morning needs to know, and what to do.
+
+use crate::collectors::{Collectors, Known, Supervision};
+use crate::pipeline::Progress;
+use daemoneye_eventbus::Gate;
+use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::time;
+use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
+
+/// Everything that health is read from.
+#[derive(Clone)]
+pub(crate) struct Health {
+    pub(crate) started: i64,
+    pub(crate) test_mode: bool,
+    pub(crate) collectors: Collectors,
+    pub(crate) detection: DetectionRecord,
+    pub(crate) progress: Progress,
+    pub(crate) gate: Gate,
+    pub(crate) store: String,
+    pub(crate) rules_dir: String,
+}
+
+impl Health {
+    pub(crate) fn report(&self) -> HealthReport {
+        let mut components = vec![self.agent(), self.store(), self.rules(), self.alerts()];
+        components.extend(self.collectors.list().iter().map(collector));
+        let any = |status| components.iter().any(|component| component.status() == status);
+        let status = [HealthStatus::Failed, HealthStatus::Starting, HealthStatus::Degraded]
+            .into_iter()
+            .find(|status| any(*status))
+            .unwrap_or(HealthStatus::Ok);
+        HealthReport {
+            status: status.into(),
+            components,
+            test_mode: self.test_mode,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started: self.started,
+        }
+    }
+
+    fn agent(&self) -> ComponentHealth {
+        let refused = self.gate.refused();
+        let mut detail =
+            format!("version {}, running since {}", env!("CARGO_PKG_VERSION"), time::rfc3339(self.started));
+        if refused > 0 {
+            detail.push_str(&format!(", {refused} connections refused or cut off"));
+        }
+        component("agent", HealthStatus::Ok, detail, "")
+    }
+
+    fn store(&self) -> ComponentHealth {
+        let state = self.progress.now();
+        match state.store_trouble {
+            None => component(
+                "store",
+                HealthStatus::Ok,
+                format!("{}, {} events since the start", self.store, state.events),
+                "",
+            ),
+            Some(trouble) => component(
+                "store",
+                HealthStatus::Failed,
+                trouble,
+                "make room on the disk or make the directory writable: what collectors see waits in their spools meanwhile",
+            ),
+        }
+    }
+
+    fn rules(&self) -> ComponentHealth {
+        let rules = self.detection.rules();
+        let troubled: Vec<_> = rules.iter().filter(|rule| rule.state != "healthy").collect();
+        let healthy = rules.len() - troubled.len();
+        let mut detail = format!("{healthy} in force from {}", self.rules_dir);
+        let Some(first) = troubled.first() else {
+            return if healthy == 0 {
+                component(
+                    "rules",
+                    HealthStatus::Degraded,
+                    detail,
+                    "put *.toml rules there, or name another directory with --rules-dir",
+                )
+            } else {
+                component("rules", HealthStatus::Ok, detail, "")
+            };
+        };
+        detail.push_str(&format!(", {} not: {}", troubled.len(), first.reason.as_deref().unwrap_or(&first.rule_id)));
+        component("rules", HealthStatus::Degraded, detail, "see daemoneye-cli rules list")
+    }
+
+    fn alerts(&self) -> ComponentHealth {
+        let state = self.progress.now();
+        match state.sink_troubles.first_key_value() {
+            None => component("alerts", HealthStatus::Ok, format!("{} since the start", state.alerts), ""),
+            Some((sink, why)) => component(
+                "alerts",
+                HealthStatus::Degraded,
+                format!("the sink `{sink}` does not take them: {why}"),
+                "alerts stay in the store: see daemoneye-cli alerts list",
+            ),
+        }
+    }
+}
+
+fn collector(known: &Known) -> ComponentHealth {
+    let row = &known.row;
+    let name = format!("collector {}", row.collector);
+    if !known.attached {
+        return match &known.supervision {
+            Some(Supervision::Failing(why)) => component(
+                name,
+                HealthStatus::Failed,
+                why.clone(),
+                "see the agent's log; nothing is collected meanwhile",
+            ),
+            Some(Supervision::Restarting(why)) => component(
+                name,
+                HealthStatus::Degraded,
+                why.clone(),
+                "it is being started again; nothing is collected meanwhile",
+            ),
+            None => component(name, HealthStatus::Starting, "waiting for it to attach".to_owned(), ""),
+        };
+    }
+    if !known.scanned {
+        return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
+    }
+    let mut detail = format!("mode {} ({})", row.mode, row.mode_reason);
+    if row.restarts > 0 {
+        detail.push_str(&format!(", restarted {} times", row.restarts));
+    }
+    for limitation in &row.limitations {
+        detail.push_str(&format!("; {limitation}"));
+    }
+    if let Some(error) = &row.last_error {
+        detail.push_str(&format!("; {error}"));
+        return component(name, HealthStatus::Degraded, detail, "see the collector's log");
+    }
+    if row.mode == "poll" {
+        let hint = "short-lived processes may be missed: answers say so";
+        return component(name, HealthStatus::Degraded, format!("polling only: {detail}"), hint);
+    }
+    component(name, HealthStatus::Ok, detail, "")
+}
+
+fn component(name: impl Into<String>, status: HealthStatus, detail: String, hint: &str) -> ComponentHealth {
+    ComponentHealth { component: name.into(), status: status.into(), detail, hint: hint.to_owned() }
+}

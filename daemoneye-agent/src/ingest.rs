@@ -1,0 +1,140 @@
+//! From the bus to the pipeline: what collectors publish, decoded as far as the batch; their registration and state.
+//!
+//! A batch is taken only from the collector whose name it bears. The queue to the pipeline is short and waits when it is
+//! full: the broker then stops reading from the collectors, whose spools hold what they cannot send.
+
+use crate::collectors::Collectors;
+use daemoneye_eventbus::proto::control_payload::Control;
+use daemoneye_eventbus::proto::event_bus_message::Payload;
+use daemoneye_eventbus::proto::{EventBusMessage, Role};
+use daemoneye_eventbus::{Request, Requests, Subscription};
+use daemoneye_lib::models::event::Epoch;
+use daemoneye_lib::proto::ipc::{
+    CollectorStatus, CommittedThrough, EventBatch, Gap, RegisterCollector, RegisterReply, RequestError,
+    RequestErrorKind,
+};
+use daemoneye_lib::storage::{Arrived, Store, StoreError};
+use prost::Message as _;
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+use tokio::task::block_in_place;
+
+/// Takes batches from the bus until it closes.
+pub(crate) struct Ingest {
+    pub(crate) events: Subscription,
+    pub(crate) pipeline: Sender<Arrived>,
+}
+
+impl Ingest {
+    pub(crate) async fn run(mut self) -> String {
+        while let Some(message) = self.events.recv().await {
+            match arrived(message) {
+                Ok(batch) => {
+                    if self.pipeline.send(batch).await.is_err() {
+                        return "the pipeline has ended".to_owned();
+                    }
+                }
+                Err(why) => tracing::warn!(%why, "a batch was refused"),
+            }
+        }
+        "the bus has closed".to_owned()
+    }
+}
+
+fn arrived(message: EventBusMessage) -> Result<Arrived, String> {
+    let sender = message.sender.unwrap_or_default();
+    let Some(Payload::CollectionEvent(payload)) = message.payload else {
+        return Err(format!("`{}` published something that is no batch on {}", sender.name, message.topic));
+    };
+    let batch = EventBatch::decode(payload.message.as_slice())
+        .map_err(|error| format!("a batch of `{}` cannot be decoded: {error}", sender.name))?;
+    if sender.role() != Role::Collector || sender.name != batch.collector {
+        return Err(format!("`{}` sent a batch in the name of `{}`", sender.name, batch.collector));
+    }
+    let epoch = Epoch::try_from(batch.epoch.as_slice())
+        .map_err(|_| format!("a batch of `{}` has an epoch of {} bytes", sender.name, batch.epoch.len()))?;
+    Ok(Arrived { collector: batch.collector, epoch, first_sequence: batch.first_sequence, items: batch.items })
+}
+
+/// Registers collectors until the bus closes.
+pub(crate) struct Registration {
+    pub(crate) requests: Requests,
+    pub(crate) store: Arc<Store>,
+    pub(crate) collectors: Collectors,
+}
+
+impl Registration {
+    pub(crate) async fn run(mut self) -> String {
+        while let Some(request) = self.requests.recv().await {
+            match self.register(&request) {
+                Ok(reply) => request.respond(reply.encode_to_vec()).await,
+                Err(why) => {
+                    tracing::warn!(%why, "a registration was refused");
+                    let error = RequestError {
+                        kind: RequestErrorKind::RefusedRequest.into(),
+                        message: why,
+                        ..RequestError::default()
+                    };
+                    request.fail(error.encode_to_vec()).await;
+                }
+            }
+        }
+        "the bus has closed".to_owned()
+    }
+
+    fn register(&self, request: &Request) -> Result<RegisterReply, String> {
+        let register =
+            RegisterCollector::decode(request.body.as_slice()).map_err(|error| format!("a registration: {error}"))?;
+        let name = &register.collector;
+        if request.sender.name != *name {
+            return Err(format!("`{}` registers as `{name}`", request.sender.name));
+        }
+        let committed = block_in_place(|| self.prepare(&register)).map_err(|error| error.to_string())?;
+        if !self.collectors.registered(&register) {
+            return Err(format!("no room for the collector `{name}`"));
+        }
+        tracing::info!(collector = %name, mode = %register.mode, pid = register.pid, "a collector is attached");
+        Ok(RegisterReply { committed })
+    }
+
+    /// A collector that only polls is blind between its scans, from the beginning and for as long as it does.
+    fn prepare(&self, register: &RegisterCollector) -> Result<Vec<CommittedThrough>, StoreError> {
+        if register.mode == "poll" {
+            let reason = "processes are seen only when a scan finds them: those that live shorter may be missing";
+            let gap = Gap {
+                kind: "polling".to_owned(),
+                from: register.started,
+                to: None,
+                count: None,
+                reason: reason.to_owned(),
+            };
+            self.store.open_gap(&register.collector, gap)?;
+        }
+        let committed = self.store.snapshot()?.committed(&register.collector)?;
+        Ok(committed
+            .into_iter()
+            .map(|(epoch, sequence)| CommittedThrough { epoch: epoch.0.to_vec(), sequence })
+            .collect())
+    }
+}
+
+/// Notes what collectors say of themselves until the bus closes.
+pub(crate) struct Statuses {
+    pub(crate) messages: Subscription,
+    pub(crate) collectors: Collectors,
+}
+
+impl Statuses {
+    pub(crate) async fn run(mut self) -> String {
+        while let Some(message) = self.messages.recv().await {
+            let sender = message.sender.unwrap_or_default();
+            let Some(Payload::Control(control)) = message.payload else { continue };
+            let Some(Control::Message(body)) = control.control else { continue };
+            match CollectorStatus::decode(body.as_slice()) {
+                Ok(status) => self.collectors.status(&sender.name, &status),
+                Err(error) => tracing::warn!(collector = %sender.name, %error, "a status cannot be decoded"),
+            }
+        }
+        "the bus has closed".to_owned()
+    }
+}

@@ -1,0 +1,36 @@
+//! `daemoneye-agent`: the unprivileged centre of DaemonEye.
+//!
+//! The one process that opens the event store. It takes what collectors publish on its bus, stores it, evaluates rules,
+//! alerts, supervises procmond and answers the operator. [`run`] is its wiring, and reads as its architecture.
+
+mod args;
+mod collectors;
+mod completeness;
+mod health;
+mod ingest;
+mod pipeline;
+mod requests;
+mod run;
+mod status;
+mod supervise;
+mod tables;
+
+use clap::Parser as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    match run::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let mut stderr = io::stderr().lock();
+            // Where stderr is gone, the exit code still tells.
+            let _ = writeln!(stderr, "error: {error}");
+            if let Some(hint) = error.hint() {
+                let _ = writeln!(stderr, "hint: {hint}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The one way of an event through the agent: store, rules, alerts, acknowledgement.
+//!
+//! ```text
+//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks
+//!                                                        └──► acknowledgement to the collector
+//! ```
+//!
+//! Crash windows. Before the first commit: nothing happened, the collector sends again. Between the commits: the rows are
+//! in the store behind the mark of what was evaluated, and go through the rules at the next start. After the second: the
+//! acknowledgement is repeated when the collector sends again, and the due deliveries are in the store.
+//!
+//! When the disk refuses, nothing is acknowledged: what has arrived waits here, the queue before it fills, the bus stops
+//! reading and the collectors spool. The store is reopened until it works again.
+
+use crate::collectors::Collectors;
+use crate::completeness;
+use daemoneye_eventbus::proto::ControlPayload;
+use daemoneye_eventbus::proto::control_payload::Control;
+use daemoneye_eventbus::{Client, Payload};
+use daemoneye_lib::alerting::{Generated, Sinks, generate_alert};
+use daemoneye_lib::detection::engine::Match;
+use daemoneye_lib::detection::rules::Rule;
+use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
+use daemoneye_lib::models::rows::DeliveryRow;
+use daemoneye_lib::proto::common::Alert;
+use daemoneye_lib::proto::ipc::BatchAck;
+use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
+use prost::Message as _;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::block_in_place;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Items that are committed together, so that many small batches share the cost of a commit.
+const GROUP_ITEMS: usize = 4_096;
+/// Bytes that are committed together.
+const GROUP_BYTES: usize = 8 << 20;
+/// Rows that are evaluated together after a crash.
+const CATCH_UP_ROWS: usize = 4_096;
+/// How often a delivery is tried.
+const DELIVERY_ATTEMPTS: u32 = 10;
+/// Between two attempts.
+const DELIVERY_RETRY: Duration = Duration::from_secs(5);
+/// Deliveries that are tried again at once.
+const DELIVERY_BATCH: usize = 256;
+const REOPEN_FIRST: Duration = Duration::from_millis(200);
+const REOPEN_LAST: Duration = Duration::from_secs(5);
+
+/// Counters and troubles that health and the status line show.
+#[derive(Clone, Default)]
+pub(crate) struct Progress(Arc<Mutex<State>>);
+
+#[derive(Clone, Default)]
+pub(crate) struct State {
+    pub(crate) events: u64,
+    pub(crate) alerts: u64,
+    pub(crate) last_scan_processes: Option<u32>,
+    /// Why nothing is stored at present.
+    pub(crate) store_trouble: Option<String>,
+    /// Why a sink does not take alerts, by its name.
+    pub(crate) sink_troubles: BTreeMap<String, String>,
+}
+
+impl Progress {
+    pub(crate) fn now(&self) -> State {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Why the agent cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PipelineError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Reopen(#[from] OpenError),
+}
+
+/// The store, and patience with the disk below it.
+pub(crate) struct Persistence {
+    pub(crate) store: Arc<Store>,
+    pub(crate) progress: Progress,
+}
+
+impl Persistence {
+    /// Does something with the store, however long the disk refuses. Damage is another matter: it ends the agent.
+    async fn insist<T>(&self, work: impl Fn(&Store) -> Result<T, StoreError>) -> Result<T, PipelineError> {
+        let mut wait = REOPEN_FIRST;
+        loop {
+            let error = match block_in_place(|| work(&self.store)) {
+                Ok(done) => {
+                    self.progress.note(|state| state.store_trouble = None);
+                    return Ok(done);
+                }
+                Err(error @ (StoreError::Io { .. } | StoreError::Closed { .. })) => error,
+                Err(error) => return Err(error.into()),
+            };
+            tracing::error!(%error, "nothing is stored or acknowledged until the disk takes it again");
+            self.progress.note(|state| state.store_trouble = Some(error.to_string()));
+            sleep(wait).await;
+            wait = (wait * 2).min(REOPEN_LAST);
+            match block_in_place(|| self.store.reopen()) {
+                Ok(()) | Err(OpenError::Io { .. } | OpenError::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Owns all writing to the store but the opening of gaps.
+pub(crate) struct Pipeline {
+    pub(crate) storage: Persistence,
+    pub(crate) engine: DetectionEngine,
+    pub(crate) sinks: Sinks,
+    pub(crate) outcomes: mpsc::Receiver<DeliveryRow>,
+    pub(crate) collectors: Collectors,
+    pub(crate) acknowledgements: Client,
+    /// Everything before this row has been through the rules.
+    pub(crate) evaluated: u64,
+    /// Deliveries that a sink is busy with.
+    pub(crate) under_way: HashSet<(String, String)>,
+}
+
+impl Pipeline {
+    /// Runs until the queue of batches is closed and empty.
+    pub(crate) async fn run(mut self, mut batches: Receiver<Arrived>) -> Result<(), PipelineError> {
+        self.catch_up().await?;
+        let mut retry = interval(DELIVERY_RETRY);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let first = tokio::select! {
+                first = batches.recv() => first,
+                _ = retry.tick() => {
+                    self.settle_deliveries().await?;
+                    self.retry_deliveries().await?;
+                    continue;
+                }
+            };
+            let Some(first) = first else { break };
+            let group = group(first, &mut batches);
+            self.take(&group).await?;
+        }
+        // What is known to be evaluated need not be evaluated again at the next start.
+        self.settle_deliveries().await?;
+        block_in_place(|| self.storage.store.commit_alerts(&[], &[], self.evaluated))?;
+        Ok(())
+    }
+
+    async fn take(&mut self, group: &[Arrived]) -> Result<(), PipelineError> {
+        let evaluated = self.evaluated;
+        let appended = self.storage.insist(|store| store.append(group, evaluated)).await?;
+        self.evaluate(&appended.events, appended.next_row).await?;
+        self.settle_deliveries().await?;
+        self.note(&appended);
+        let bus = self.acknowledgements.clone();
+        acknowledge(&bus, appended.committed).await;
+        Ok(())
+    }
+
+    /// Rows that were committed and not evaluated when the agent last ended.
+    async fn catch_up(&mut self) -> Result<(), PipelineError> {
+        loop {
+            let (events, next_row) = self.storage.insist(|store| store.snapshot()?.unevaluated(CATCH_UP_ROWS)).await?;
+            self.evaluated = next_row;
+            if events.is_empty() {
+                return Ok(());
+            }
+            tracing::info!(events = events.len(), "events of before the start go through the rules");
+            self.evaluate(&events, next_row).await?;
+            self.storage.insist(|store| store.commit_alerts(&[], &[], next_row)).await?;
+        }
+    }
+
+    /// Runs the rules over new rows and commits what they find.
+    async fn evaluate(&mut self, events: &[IdentifiedEvent], next_row: u64) -> Result<(), PipelineError> {
+        let collectors = self.collectors.clone();
+        let gaps = self.storage.insist(|store| completeness::gaps(&store.snapshot()?, &collectors)).await?;
+        let newest = events.iter().map(|event| event.event.event_time).max().unwrap_or(0);
+        let doubts = completeness::reasons_at(&gaps, newest);
+        let found: Vec<(Rule, Match)> = block_in_place(|| {
+            self.engine.execute_rules(events, &doubts).into_iter().map(|(rule, found)| (rule.clone(), found)).collect()
+        });
+        self.evaluated = next_row;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let times: HashMap<&str, i64> =
+            events.iter().map(|event| (event.event_id.as_str(), event.event.event_time)).collect();
+        let mut alerts: Vec<(Alert, bool)> = Vec::new();
+        for (rule, found) in &found {
+            let moment = times.get(found.event_id.as_str()).copied().unwrap_or(newest);
+            let pending =
+                alerts.iter().position(|(alert, _)| alert.rule_id == rule.id && alert.dedup_key == found.dedup_key);
+            let earlier = match pending {
+                Some(index) => Some(alerts[index].0.clone()),
+                None => self.storage.insist(|store| store.latest_alert(&rule.id, &found.dedup_key)).await?,
+            };
+            let doubts = completeness::reasons_at(&gaps, moment);
+            match (generate_alert(rule, found, moment, &doubts, earlier), pending) {
+                (Generated::Known, _) => {}
+                (Generated::Again(alert), Some(index)) => alerts[index].0 = alert,
+                (Generated::Again(alert), None) => alerts.push((alert, false)),
+                (Generated::New(alert), _) => alerts.push((alert, true)),
+            }
+        }
+        self.dispatch(alerts, next_row).await
+    }
+
+    /// Commits alerts with their due deliveries, then hands the new ones to the sinks.
+    async fn dispatch(&mut self, alerts: Vec<(Alert, bool)>, next_row: u64) -> Result<(), PipelineError> {
+        let fresh = alerts.iter().filter(|(_, is_new)| *is_new);
+        let due: Vec<(DeliveryRow, Alert)> = fresh
+            .clone()
+            .flat_map(|(alert, _)| self.sinks.due(alert).into_iter().map(|row| (row, alert.clone())))
+            .collect();
+        let rows: Vec<DeliveryRow> = due.iter().map(|(row, _)| row.clone()).collect();
+        let new = fresh.count() as u64;
+        let alerts: Vec<Alert> = alerts.into_iter().map(|(alert, _)| alert).collect();
+        self.storage.insist(|store| store.commit_alerts(&alerts, &rows, next_row)).await?;
+        self.storage.progress.note(|state| state.alerts += new);
+        for (row, alert) in due {
+            self.deliver(row, alert);
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, row: DeliveryRow, alert: Alert) {
+        let key = (row.alert_id.clone(), row.sink.clone());
+        if !self.under_way.contains(&key) && self.sinks.deliver_alert(row, Arc::new(alert)) {
+            self.under_way.insert(key);
+        }
+    }
+
+    /// Records what became of deliveries, and tries again what is still due.
+    async fn settle_deliveries(&mut self) -> Result<(), PipelineError> {
+        let outcomes: Vec<DeliveryRow> = self.outcomes.try_iter().collect();
+        if !outcomes.is_empty() {
+            self.storage.insist(|store| store.record_deliveries(&outcomes)).await?;
+        }
+        for row in outcomes {
+            self.under_way.remove(&(row.alert_id, row.sink.clone()));
+            self.storage.progress.note(|state| match row.error {
+                Some(why) => {
+                    tracing::warn!(sink = %row.sink, %why, attempts = row.attempts, "an alert could not be delivered");
+                    state.sink_troubles.insert(row.sink, why);
+                }
+                None => {
+                    state.sink_troubles.remove(&row.sink);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn retry_deliveries(&mut self) -> Result<(), PipelineError> {
+        let due = self.storage.insist(|store| store.undelivered(DELIVERY_ATTEMPTS, DELIVERY_BATCH)).await?;
+        for (row, alert) in due {
+            self.deliver(row, alert);
+        }
+        Ok(())
+    }
+
+    fn note(&self, appended: &Appended) {
+        for gap in &appended.gaps {
+            tracing::warn!(collector = %gap.collector, kind = %gap.gap.kind, count = ?gap.gap.count, reason = %gap.gap.reason, "something was not seen");
+        }
+        let scans = &appended.scans;
+        let until = appended
+            .events
+            .iter()
+            .map(|event| event.event.event_time)
+            .chain(scans.iter().map(|scan| scan.scan.finished))
+            .max();
+        let collectors: HashSet<&str> = appended.committed.iter().map(|(collector, ..)| collector.as_str()).collect();
+        for collector in collectors {
+            self.collectors.committed(collector, until, scans);
+        }
+        self.storage.progress.note(|state| {
+            state.events += appended.events.len() as u64;
+            if let Some(scan) = scans.last() {
+                state.last_scan_processes = Some(scan.scan.processes);
+            }
+        });
+    }
+}
+
+/// What has arrived by now, up to the bounds of one commit.
+fn group(first: Arrived, batches: &mut Receiver<Arrived>) -> Vec<Arrived> {
+    let size = |batch: &Arrived| batch.items.iter().map(Vec::len).sum::<usize>();
+    let (mut items, mut bytes) = (first.items.len(), size(&first));
+    let mut group = vec![first];
+    while items < GROUP_ITEMS && bytes < GROUP_BYTES {
+        let Ok(next) = batches.try_recv() else { break };
+        items += next.items.len();
+        bytes += size(&next);
+        group.push(next);
+    }
+    group
+}
+
+async fn acknowledge(bus: &Client, committed: Vec<(String, Epoch, u64)>) {
+    for (collector, epoch, through_sequence) in committed {
+        tracing::debug!(%collector, %epoch, through = through_sequence, "committed");
+        let ack = BatchAck { epoch: epoch.0.to_vec(), through_sequence };
+        let control = ControlPayload { control: Some(Control::Message(ack.encode_to_vec())) };
+        // A collector that is gone gets what it needs to know when it registers.
+        if let Err(closed) = bus.publish(&format!("control.collector.{collector}"), Payload::Control(control)).await {
+            tracing::debug!(%closed, "an acknowledgement could not be sent");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The operator's requests: queries and health.
+//!
+//! A query runs on a blocking thread, so that however long it computes, events and acknowledgements go on. So many run at
+//! once; the next waits. Rows go out page by page, and a reader that is slow slows only its own query, which ends with its
+//! time limit.
+
+use crate::collectors::Collectors;
+use crate::completeness;
+use crate::health::Health;
+use crate::tables::Tables;
+use daemoneye_eventbus::{Request, Requests};
+use daemoneye_lib::config::Agent;
+use daemoneye_lib::detection::Parameters;
+use daemoneye_lib::detection::query::{Answer, Parameter, Queries, QueryError, rows};
+use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::proto::ipc::{
+    Cell, Completeness, QueryPage, QueryRequest, RequestError, RequestErrorKind, ResultColumn, ResultRow, cell,
+};
+use daemoneye_lib::storage::Store;
+use prost::Message as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
+
+/// Queries that run at once.
+const AT_ONCE: usize = 4;
+/// Rows of a page.
+const PAGE_ROWS: usize = 512;
+/// Bytes of a page, far below what a frame holds; a row that is larger goes alone.
+const PAGE_BYTES: usize = 512 << 10;
+/// A row that no frame could carry.
+const MAX_ROW_BYTES: usize = 3 << 20;
+
+/// Answers queries until the bus closes.
+pub(crate) struct QueryServer {
+    pub(crate) requests: Requests,
+    pub(crate) queries: Arc<QueryService>,
+}
+
+/// What a query needs.
+pub(crate) struct QueryService {
+    pub(crate) engine: Queries,
+    pub(crate) store: Arc<Store>,
+    pub(crate) collectors: Collectors,
+    pub(crate) detection: DetectionRecord,
+    pub(crate) limits: Agent,
+}
+
+impl QueryServer {
+    pub(crate) async fn run(mut self) -> String {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        while let Some(request) = self.requests.recv().await {
+            let (queries, slots) = (Arc::clone(&self.queries), Arc::clone(&slots));
+            // The bus bounds how many requests are under way.
+            tokio::spawn(async move {
+                let cancelled = request.cancelled();
+                let slot = tokio::select! {
+                    slot = slots.acquire_owned() => slot,
+                    () = cancelled => return,
+                };
+                let handle = Handle::current();
+                let served = tokio::task::spawn_blocking(move || handle.block_on(queries.serve(request))).await;
+                drop(slot);
+                if let Err(error) = served {
+                    tracing::error!(%error, "a query brought the engine down: a defect of DaemonEye");
+                }
+            });
+        }
+        "the bus has closed".to_owned()
+    }
+}
+
+impl QueryService {
+    async fn serve(&self, mut request: Request) {
+        let cancelled = request.cancelled();
+        let answered = tokio::select! {
+            answered = self.answer(&mut request) => answered,
+            () = cancelled => return,
+        };
+        match answered {
+            Ok(Some(last)) => request.respond(last.encode_to_vec()).await,
+            Ok(None) => {}
+            Err(error) => {
+                if error.kind() == RequestErrorKind::RefusedRequest {
+                    tracing::warn!(uid = request.sender.uid, reason = %error.message, "a query was refused");
+                }
+                request.fail(error.encode_to_vec()).await;
+            }
+        }
+    }
+
+    /// Sends all pages but the last, which it returns; nothing when the caller is gone.
+    async fn answer(&self, request: &mut Request) -> Result<Option<QueryPage>, RequestError> {
+        let wanted = QueryRequest::decode(request.body.as_slice()).map_err(|error| {
+            failure(RequestErrorKind::FailedRequest, format!("the request cannot be decoded: {error}"))
+        })?;
+        let limit = |asked: u64, own: u64| if asked == 0 { own } else { asked.min(own) };
+        let max_rows = limit(wanted.max_rows, self.limits.query_max_rows);
+        let timeout = Duration::from_millis(limit(wanted.timeout_ms, self.limits.query_timeout_ms));
+        let deadline = Instant::now() + timeout;
+        let tables = self.tables()?;
+        let mut answer = self
+            .engine
+            .run(&wanted.sql, &parameters(wanted.parameters), Arc::new(tables))
+            .await
+            .map_err(query_failure)?;
+        let mut page = Page { columns: answer.columns().to_vec(), rows: Vec::new(), bytes: 0 };
+        let mut sent = 0;
+        let mut cut = None;
+        'rows: loop {
+            let batch = match timeout_at(deadline, answer.next()).await {
+                Err(_) => {
+                    cut = Some(format!("time_limit: the query was cut short after {} s", timeout.as_secs_f64()));
+                    break;
+                }
+                Ok(None) => break,
+                Ok(Some(batch)) => batch.map_err(query_failure)?,
+            };
+            for row in rows(&batch) {
+                if sent == max_rows {
+                    cut = Some(format!("row_limit: the result was cut after {max_rows} rows"));
+                    break 'rows;
+                }
+                if page.is_full_with(&row)? {
+                    let full = page.take();
+                    match timeout_at(deadline, request.send_part(full.encode_to_vec())).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return Ok(None),
+                        Err(_) => {
+                            cut = Some(format!("time_limit: the reader took more than {} s", timeout.as_secs_f64()));
+                            break 'rows;
+                        }
+                    }
+                }
+                page.rows.push(row);
+                sent += 1;
+            }
+        }
+        let completeness = self.completeness(&answer, cut)?;
+        let mut last = page.take();
+        last.completeness = Some(completeness);
+        Ok(Some(last))
+    }
+
+    fn tables(&self) -> Result<Tables, RequestError> {
+        let snapshot =
+            self.store.snapshot().map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
+        Ok(Tables { snapshot, collectors: self.collectors.clone(), detection: self.detection.clone() })
+    }
+
+    fn completeness(&self, answer: &Answer, cut: Option<String>) -> Result<Completeness, RequestError> {
+        let mut touched = answer.touched();
+        // A table that was planned away, as by WHERE 0, still was asked about.
+        for table in answer.tables() {
+            if !touched.iter().any(|(own, ..)| own == table) {
+                touched.push((*table, i64::MIN, i64::MAX));
+            }
+        }
+        let snapshot =
+            self.store.snapshot().map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
+        let gaps = completeness::gaps(&snapshot, &self.collectors)
+            .map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
+        let mut reasons = completeness::reasons(&gaps, &touched);
+        reasons.extend(cut);
+        Ok(Completeness { degraded: !reasons.is_empty(), reasons })
+    }
+}
+
+/// Rows on their way out.
+struct Page {
+    columns: Vec<ResultColumn>,
+    rows: Vec<ResultRow>,
+    bytes: usize,
+}
+
+impl Page {
+    /// Whether the page must go before the row can be added.
+    fn is_full_with(&mut self, row: &ResultRow) -> Result<bool, RequestError> {
+        let size = row.encoded_len();
+        if size > MAX_ROW_BYTES {
+            let message = format!("a row of the result has {size} bytes; {MAX_ROW_BYTES} can be sent");
+            return Err(failure(RequestErrorKind::FailedRequest, message));
+        }
+        let full = !self.rows.is_empty() && (self.rows.len() >= PAGE_ROWS || self.bytes + size > PAGE_BYTES);
+        self.bytes = if full { size } else { self.bytes + size };
+        Ok(full)
+    }
+
+    fn take(&mut self) -> QueryPage {
+        QueryPage {
+            columns: std::mem::take(&mut self.columns),
+            rows: std::mem::take(&mut self.rows),
+            completeness: None,
+        }
+    }
+}
+
+fn parameters(given: Vec<daemoneye_lib::proto::ipc::QueryParameter>) -> Parameters {
+    let mut parameters = Parameters::default();
+    for parameter in given {
+        let value = match parameter.value {
+            Some(Cell { value: Some(cell::Value::Integer(number)) }) => Parameter::Integer(number),
+            Some(Cell { value: Some(cell::Value::Real(number)) }) => Parameter::Real(number),
+            Some(Cell { value: Some(cell::Value::Text(text)) }) => Parameter::Text(text),
+            _ => Parameter::Null,
+        };
+        if parameter.name.is_empty() {
+            parameters.positional.push(value);
+        } else {
+            parameters.named.insert(parameter.name, value);
+        }
+    }
+    parameters
+}
+
+fn failure(kind: RequestErrorKind, message: String) -> RequestError {
+    RequestError { kind: kind.into(), message, ..RequestError::default() }
+}
+
+fn query_failure(error: QueryError) -> RequestError {
+    match error {
+        QueryError::Refused(refusal) => RequestError {
+            kind: RequestErrorKind::RefusedRequest.into(),
+            message: refusal.message,
+            hint: refusal.hint.unwrap_or_default(),
+            line: u32::try_from(refusal.line).unwrap_or(0),
+            column: u32::try_from(refusal.column).unwrap_or(0),
+        },
+        memory @ QueryError::Memory(_) => RequestError {
+            hint: "narrow it with WHERE, select fewer columns, or raise agent.query_memory_bytes".to_owned(),
+            ..failure(RequestErrorKind::FailedRequest, memory.to_string())
+        },
+        other => failure(RequestErrorKind::FailedRequest, other.to_string()),
+    }
+}
+
+/// Answers questions after health until the bus closes.
+pub(crate) struct HealthServer {
+    pub(crate) requests: Requests,
+    pub(crate) health: Health,
+}
+
+impl HealthServer {
+    pub(crate) async fn run(mut self) -> String {
+        while let Some(request) = self.requests.recv().await {
+            let report = self.health.report();
+            request.respond(report.encode_to_vec()).await;
+        }
+        "the bus has closed".to_owned()
+    }
+}

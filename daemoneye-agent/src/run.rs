@@ -1,0 +1,335 @@
+//! The wiring: what runs, who talks to whom, and in which order it ends.
+
+use crate::args::{Args, Status, Verb};
+use crate::collectors::Collectors;
+use crate::health::Health;
+use crate::ingest::{Ingest, Registration, Statuses};
+use crate::pipeline::{Persistence, Pipeline, PipelineError, Progress};
+use crate::requests::{HealthServer, QueryServer, QueryService};
+use crate::status;
+use crate::supervise::Supervisor;
+use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed};
+use daemoneye_lib::alerting::{SinkError, Sinks};
+use daemoneye_lib::cli::logging;
+use daemoneye_lib::config::{
+    self, Component, Config, ConfigError, DirectoryError, Environment, Loaded, create_private_dir,
+};
+use daemoneye_lib::detection::query::{Queries, QueryError};
+use daemoneye_lib::detection::rules;
+use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::lock::{DataDirLock, LockError};
+use daemoneye_lib::models::time;
+use daemoneye_lib::storage::{OpenError, Opened, Store, StoreError};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+const PROCMOND: &str = "procmond";
+/// Batches between ingest and pipeline; when it is full, the bus waits.
+const QUEUE: usize = 16;
+/// Threads that do not block; queries have their own.
+const WORKERS: usize = 2;
+/// Deep plans need deep stacks; only what is used costs memory.
+const STACK: usize = 8 << 20;
+/// From the first signal until everything has ended: what is not done then is done at the next start.
+const GRACE: Duration = Duration::from_millis(2_800);
+
+/// Why the agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{error}: {}", error.source)]
+    Directory {
+        #[from]
+        error: DirectoryError,
+    },
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("rules in {} cannot be loaded: {source}", directory.display())]
+    Rules { directory: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Bus(#[from] Closed),
+    #[error("the query engine cannot be set up: {0}")]
+    Engine(#[from] QueryError),
+    #[error("the collector {} is missing", path.display())]
+    NoCollector { path: PathBuf },
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error("{what} ended unexpectedly: {why}")]
+    Ended { what: &'static str, why: String },
+    #[error("not everything ended within {} s", GRACE.as_secs_f64())]
+    Grace,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl RunError {
+    /// What the operator can do.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Directory { error } => Some(error.hint()),
+            Self::Rules { .. } => Some("make the directory readable, or name another one with --rules-dir".to_owned()),
+            Self::NoCollector { .. } => {
+                Some("install procmond beside daemoneye-agent (in a checkout: cargo build --workspace)".to_owned())
+            }
+            Self::Open(OpenError::Io { .. }) => {
+                Some("see that its directory can be written, or choose another with --data-dir".to_owned())
+            }
+            Self::Sink(_) => Some("see [sinks] in the configuration".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// Runs the agent until a signal ends it.
+pub(crate) fn run(args: Args) -> Result<(), RunError> {
+    let Verb::Run { rules_dir, status } = args.command;
+    let overrides = args.common.overrides().with("rules.dir", "--rules-dir", rules_dir.as_ref());
+    let loaded = config::load(Component::Agent, &overrides, &Environment::from_process())?;
+    logging::init(loaded.config.app.log_level, loaded.config.app.log_format);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(monitor(loaded, args.common.config, status));
+    // Queries that still compute are left to the end of the process.
+    runtime.shutdown_background();
+    done
+}
+
+async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -> Result<(), RunError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let Loaded { config, test_mode, .. } = loaded;
+    let program = collector_program()?;
+    let directory = config.app.directory_of(Component::Agent);
+    create_private_dir(&config.app.data_dir)?;
+    let _lock = DataDirLock::acquire(&directory)?;
+    let store = open_store(&directory)?;
+    let engine = load_rules(&config.rules.dir).await?;
+    let collectors = Collectors::new();
+    collectors.expect(PROCMOND, store.snapshot()?.observed_until(PROCMOND)?);
+    let progress = Progress::default();
+
+    let broker = Broker::bind(BrokerConfig::new(config.app.socket(), directory.join("sessions")))?;
+    let health = Health {
+        started: time::now_ns(),
+        test_mode,
+        collectors: collectors.clone(),
+        detection: engine.record(),
+        progress: progress.clone(),
+        gate: broker.gate(),
+        store: store.path().display().to_string(),
+        rules_dir: config.rules.dir.display().to_string(),
+    };
+    let queries = QueryService {
+        engine: Queries::new(config.agent.query_memory_bytes)?,
+        store: Arc::clone(&store),
+        collectors: collectors.clone(),
+        detection: engine.record(),
+        limits: config.agent.clone(),
+    };
+    let show_status = match status {
+        Status::Auto => io::stderr().is_terminal(),
+        Status::Always => true,
+        Status::Never => false,
+    };
+    let (outcomes_to, outcomes) = std::sync::mpsc::channel();
+    let pipeline = Pipeline {
+        storage: Persistence { store: Arc::clone(&store), progress: progress.clone() },
+        sinks: Sinks::start(&config.sinks, &outcomes_to)?,
+        engine,
+        outcomes,
+        collectors: collectors.clone(),
+        acknowledgements: broker.local("pipeline"),
+        evaluated: store.snapshot()?.evaluated()?,
+        under_way: std::collections::HashSet::new(),
+    };
+    announce(&config, test_mode)?;
+
+    let mut tasks: JoinSet<Result<(&'static str, String), RunError>> = JoinSet::new();
+    let (stop_broker, broker_stops) = oneshot::channel::<()>();
+    let bus = [(); 5].map(|()| broker.local("agent"));
+    let gate = broker.gate();
+    tasks.spawn(async move {
+        let ended = broker.run(async { drop(broker_stops.await) }).await;
+        Ok(("the bus", ended.map_or_else(|error| error.to_string(), |()| "it was stopped".to_owned())))
+    });
+    let [events, registrations, statuses, requests, supervision] = bus;
+    let (to_pipeline, batches) = mpsc::channel(QUEUE);
+    let mut pipeline = tokio::spawn(pipeline.run(batches));
+    let ingest = Ingest { events: events.subscribe("events.#").await?, pipeline: to_pipeline };
+    let ingest = tasks.spawn(async move { Ok(("ingest", ingest.run().await)) });
+    let statuses = Statuses { messages: statuses.subscribe("control.health.#").await?, collectors: collectors.clone() };
+    tasks.spawn(async move { Ok(("the collectors' status", statuses.run().await)) });
+    let registration = Registration {
+        requests: registrations.serve("control.collector.register").await?,
+        store,
+        collectors: collectors.clone(),
+    };
+    tasks.spawn(async move { Ok(("registration", registration.run().await)) });
+    let answers = QueryServer { requests: requests.serve("requests.query").await?, queries: Arc::new(queries) };
+    tasks.spawn(async move { Ok(("the queries", answers.run().await)) });
+    let answers = HealthServer { requests: requests.serve("requests.health").await?, health: health.clone() };
+    tasks.spawn(async move { Ok(("health", answers.run().await)) });
+    let attachments = collectors.clone();
+    let mut connected = gate.connected();
+    tasks.spawn(async move {
+        while connected.changed().await.is_ok() {
+            let names: Vec<String> = connected.borrow_and_update().iter().map(|peer| peer.name.clone()).collect();
+            attachments.connected(&names);
+        }
+        Ok(("the bus", "it is gone".to_owned()))
+    });
+    let (stop_supervisor, supervisor_stops) = watch::channel(false);
+    let supervisor = Supervisor {
+        name: PROCMOND.to_owned(),
+        program,
+        arguments: collector_arguments(&config, config_file.as_deref()),
+        data_dir: config.app.directory_of(Component::Procmond),
+        max_restarts_per_minute: config.agent.max_restarts_per_minute,
+        gate,
+        bus: supervision,
+        collectors,
+    };
+    let mut supervisor = tokio::spawn(supervisor.run(supervisor_stops));
+    let line = async {
+        if show_status {
+            status::show(health, progress).await;
+        }
+        std::future::pending::<()>().await;
+    };
+
+    let outcome = tokio::select! {
+        _ = interrupt.recv() => Ok("SIGINT"),
+        _ = terminate.recv() => Ok("SIGTERM"),
+        () = line => Ok("the status line"),
+        ended = &mut supervisor => Err(RunError::Ended { what: "supervision", why: format!("{ended:?}") }),
+        ended = &mut pipeline => Err(match ended {
+            Ok(Err(error)) => error.into(),
+            other => RunError::Ended { what: "the pipeline", why: format!("{other:?}") },
+        }),
+        Some(ended) = tasks.join_next() => Err(match ended {
+            Ok(Ok((what, why))) => RunError::Ended { what, why },
+            Ok(Err(error)) => error,
+            Err(panic) => RunError::Ended { what: "a task", why: panic.to_string() },
+        }),
+    };
+    if show_status {
+        status::end();
+    }
+    if let Ok(signal) = &outcome {
+        tracing::info!(signal, "ending");
+    }
+
+    // In the direction of the data: the source, what it has sent, what is in the queue, the bus.
+    let drained = timeout(GRACE, async {
+        let _ = stop_supervisor.send(true);
+        if !supervisor.is_finished() {
+            let _ = supervisor.await;
+        }
+        ingest.abort();
+        if !pipeline.is_finished() {
+            match pipeline.await {
+                Ok(ended) => ended?,
+                Err(panic) => return Err(RunError::Ended { what: "the pipeline", why: panic.to_string() }),
+            }
+        }
+        let _ = stop_broker.send(());
+        while tasks.join_next().await.is_some() {}
+        Ok(())
+    })
+    .await;
+    match (outcome, drained) {
+        (Err(error), _) | (Ok(_), Ok(Err(error))) => Err(error),
+        (Ok(_), Err(_)) => Err(RunError::Grace),
+        (Ok(_), Ok(Ok(()))) => Ok(()),
+    }
+}
+
+fn open_store(directory: &Path) -> Result<Arc<Store>, RunError> {
+    let (store, opened) = Store::open(&directory.join("events.redb"))?;
+    if opened == Opened::Created {
+        tracing::info!(path = %store.path().display(), "a new event store was made");
+    }
+    Ok(Arc::new(store))
+}
+
+/// A missing directory of rules is none yet: it is made, and monitoring begins without rules.
+async fn load_rules(directory: &Path) -> Result<DetectionEngine, RunError> {
+    if !directory.exists() {
+        create_private_dir(directory)?;
+    }
+    let loaded = rules::load_dir(directory)
+        .await
+        .map_err(|source| RunError::Rules { directory: directory.to_owned(), source })?;
+    for problem in &loaded.problems {
+        tracing::error!(%problem, "a rule is refused; the others run");
+    }
+    tracing::info!(rules = loaded.rules.len(), directory = %directory.display(), "rules are in force");
+    Ok(DetectionEngine::new(loaded))
+}
+
+fn collector_program() -> Result<PathBuf, RunError> {
+    let own = std::env::current_exe()?;
+    let path = own.with_file_name(format!("{PROCMOND}{}", std::env::consts::EXE_SUFFIX));
+    if path.is_file() { Ok(path) } else { Err(RunError::NoCollector { path }) }
+}
+
+fn collector_arguments(config: &Config, config_file: Option<&Path>) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec![
+        "--data-dir".into(),
+        config.app.data_dir.clone().into(),
+        "--runtime-dir".into(),
+        config.app.runtime_dir.clone().into(),
+        "--log-level".into(),
+        config.app.log_level.as_str().into(),
+        "--log-format".into(),
+        config.app.log_format.as_str().into(),
+    ];
+    if let Some(file) = config_file {
+        arguments.extend(["--config".into(), file.into()]);
+    }
+    arguments
+}
+
+/// Says where everything is, before anything can go wrong.
+fn announce(config: &Config, test_mode: bool) -> io::Result<()> {
+    let mut stderr = io::stderr().lock();
+    let data = config.app.data_dir.display();
+    writeln!(stderr, "daemoneye-agent {} monitors this host.", env!("CARGO_PKG_VERSION"))?;
+    writeln!(stderr, "  data     {data}")?;
+    writeln!(stderr, "  socket   {}", config.app.socket().display())?;
+    writeln!(stderr, "  rules    {}", config.rules.dir.display())?;
+    writeln!(
+        stderr,
+        "  ask it   daemoneye-cli --data-dir {data} --runtime-dir {} health",
+        config.app.runtime_dir.display()
+    )?;
+    if !rustix::process::geteuid().is_root() {
+        writeln!(
+            stderr,
+            "  note     not root: command lines and executables of other users may stay unknown, and answers say so"
+        )?;
+    }
+    if test_mode {
+        writeln!(stderr, "  note     TEST MODE: not for production")?;
+    }
+    writeln!(stderr, "  end      Ctrl-C")
+}

@@ -1,0 +1,204 @@
+//! Keeps procmond running: finds it, starts it, adopts one that is alive, starts it again when it ends.
+//!
+//! Whether one is alive is told by the lock on its data directory, which the system releases when it dies. A starting
+//! agent waits for a live one to come back before it does anything else; it never starts a second one beside it.
+//!
+//! The spawn token goes through the child's standard input: neither its command line nor its environment, which other
+//! users can read, bears a secret.
+
+use crate::collectors::{Collectors, Supervision};
+use daemoneye_eventbus::proto::ControlPayload;
+use daemoneye_eventbus::proto::control_payload::Control;
+use daemoneye_eventbus::{Client, Gate, Payload};
+use daemoneye_lib::lock::DataDirLock;
+use daemoneye_lib::proto::ipc::Shutdown;
+use prost::Message as _;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a live collector has to come back before its state is called a trouble.
+const ADOPTION: Duration = Duration::from_secs(2);
+/// How often a collector that is not our child is looked after.
+const LOOK: Duration = Duration::from_millis(200);
+const BACKOFF_FIRST: Duration = Duration::from_millis(100);
+const BACKOFF_LAST: Duration = Duration::from_secs(10);
+/// A collector that ran so long did not fail at its start.
+const STABLE: Duration = Duration::from_secs(30);
+const MINUTE: Duration = Duration::from_secs(60);
+/// From the request to end until it is killed.
+const GRACE: Duration = Duration::from_millis(2_000);
+
+/// What is needed to run one collector.
+pub(crate) struct Supervisor {
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) max_restarts_per_minute: u32,
+    pub(crate) gate: Gate,
+    pub(crate) bus: Client,
+    pub(crate) collectors: Collectors,
+}
+
+/// How a collector's life ended.
+enum Ended {
+    Stopping,
+    Gone(String),
+}
+
+impl Supervisor {
+    /// Runs until `stop` says so, then ends the collector.
+    pub(crate) async fn run(self, mut stop: watch::Receiver<bool>) {
+        let mut starts: VecDeque<Instant> = VecDeque::new();
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            let began = Instant::now();
+            let ended = if DataDirLock::is_held(&self.data_dir) {
+                self.adopt(&mut stop).await
+            } else {
+                while starts.front().is_some_and(|start| start.elapsed() > MINUTE) {
+                    starts.pop_front();
+                }
+                if starts.len() > self.max_restarts_per_minute as usize {
+                    let why = format!(
+                        "{} ended {} times within a minute: it is started again when the minute is over",
+                        self.name,
+                        starts.len()
+                    );
+                    self.failing(why);
+                    tokio::select! {
+                        () = sleep(Duration::from_secs(1)) => continue,
+                        () = stopped(&mut stop) => return,
+                    }
+                }
+                starts.push_back(began);
+                match self.start().await {
+                    Ok(child) => self.watch(child, &mut stop).await,
+                    Err(error) => {
+                        let why = format!("{} cannot be started: {error}", self.program.display());
+                        self.failing(why.clone());
+                        Ended::Gone(why)
+                    }
+                }
+            };
+            let Ended::Gone(why) = ended else { return };
+            tracing::warn!(collector = %self.name, %why, "the collector has ended");
+            self.collectors.supervision(&self.name, Some(Supervision::Restarting(why)), true);
+            backoff = if began.elapsed() > STABLE { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_LAST) };
+            tokio::select! {
+                () = sleep(backoff) => {}
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+
+    fn failing(&self, why: String) {
+        tracing::error!(collector = %self.name, %why, "nothing is collected");
+        self.collectors.supervision(&self.name, Some(Supervision::Failing(why)), false);
+    }
+
+    async fn start(&self) -> io::Result<Child> {
+        let token = self.gate.issue_token(&self.name).map_err(io::Error::other)?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).stdin(Stdio::piped()).kill_on_drop(false);
+        own_group(&mut command);
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A child that is gone before it read its token is found by its end.
+            let _ = stdin.write_all(format!("{token}\n").as_bytes()).await;
+        }
+        tracing::info!(collector = %self.name, pid = child.id(), "the collector was started");
+        Ok(child)
+    }
+
+    /// Waits for the child's end.
+    async fn watch(&self, mut child: Child, stop: &mut watch::Receiver<bool>) -> Ended {
+        tokio::select! {
+            status = child.wait() => Ended::Gone(match status {
+                Ok(status) => format!("{} ended: {status}", self.name),
+                Err(error) => format!("{} cannot be waited for: {error}", self.name),
+            }),
+            () = stopped(stop) => {
+                self.ask_to_end().await;
+                if timeout(GRACE, child.wait()).await.is_err() {
+                    tracing::warn!(collector = %self.name, "it did not end in time and is killed");
+                    if let Err(error) = child.kill().await {
+                        tracing::error!(collector = %self.name, %error, "it cannot be killed");
+                    }
+                }
+                Ended::Stopping
+            }
+        }
+    }
+
+    /// Looks after a collector that another agent started.
+    async fn adopt(&self, stop: &mut watch::Receiver<bool>) -> Ended {
+        let pid = DataDirLock::last_holder(&self.data_dir);
+        tracing::info!(collector = %self.name, pid, "a live collector is awaited");
+        let began = Instant::now();
+        let mut told = false;
+        while DataDirLock::is_held(&self.data_dir) {
+            if self.collectors.is_attached(&self.name) {
+                told = false;
+            } else if began.elapsed() > ADOPTION && !told {
+                told = true;
+                let pid = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
+                self.failing(format!("{pid} holds {} and does not attach: end it", self.data_dir.display()));
+            }
+            tokio::select! {
+                () = sleep(LOOK) => {}
+                () = stopped(stop) => {
+                    self.ask_to_end().await;
+                    self.end_adopted(pid).await;
+                    return Ended::Stopping;
+                }
+            }
+        }
+        Ended::Gone(format!("{} of an earlier agent ended", self.name))
+    }
+
+    async fn end_adopted(&self, pid: Option<u32>) {
+        let began = Instant::now();
+        while DataDirLock::is_held(&self.data_dir) && began.elapsed() < GRACE {
+            sleep(Duration::from_millis(20)).await;
+        }
+        // The pid is the holder's as long as the lock is held.
+        if DataDirLock::is_held(&self.data_dir)
+            && let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
+            && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+        {
+            tracing::error!(collector = %self.name, %error, "it did not end in time and cannot be killed");
+        }
+    }
+
+    async fn ask_to_end(&self) {
+        let shutdown = Shutdown { reason: "the agent ends".to_owned() };
+        let control = ControlPayload { control: Some(Control::Message(shutdown.encode_to_vec())) };
+        let topic = format!("control.shutdown.{}", self.name);
+        if let Err(closed) = self.bus.publish(&topic, Payload::Control(control)).await {
+            tracing::debug!(%closed, "the collector cannot be asked to end");
+        }
+    }
+}
+
+/// A group of its own, so that Ctrl-C in the terminal reaches the agent alone, which ends its collectors in order.
+#[cfg(unix)]
+fn own_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+#[cfg(not(unix))]
+fn own_group(_command: &mut Command) {}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,47 @@
+//! The tables that a query sees: the store's, and what the agent knows of itself.
+
+use crate::collectors::Collectors;
+use crate::completeness;
+use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted};
+use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::batch::batch_of;
+use daemoneye_lib::models::catalog::Table;
+use daemoneye_lib::models::columns::Column;
+use daemoneye_lib::models::rows::{COLLECTOR, GAP, RULE, RUN};
+use daemoneye_lib::storage::{Rows, Snapshot, TimeRange};
+
+/// Everything as it was when a query began.
+pub(crate) struct Tables {
+    pub(crate) snapshot: Snapshot,
+    pub(crate) collectors: Collectors,
+    pub(crate) detection: DetectionRecord,
+}
+
+impl TableSource for Tables {
+    fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
+        let columns = wanted.projection.as_slice();
+        match table {
+            Table::Processes => self.snapshot.processes(columns, wanted.process_key.as_deref()).map(stored),
+            Table::ProcessEvents => {
+                self.snapshot.events(columns, TimeRange { from: wanted.from, to: wanted.to }).map(stored)
+            }
+            Table::Scans => self.snapshot.scans(columns).map(stored),
+            Table::Alerts => self.snapshot.alerts(columns).map(stored),
+            Table::Deliveries => self.snapshot.deliveries(columns).map(stored),
+            Table::Gaps => return known(table, GAP, columns, &completeness::gaps(&self.snapshot, &self.collectors)?),
+            Table::Collectors => return known(table, COLLECTOR, columns, &self.collectors.rows()),
+            Table::Rules => return known(table, RULE, columns, &self.detection.rules()),
+            Table::Runs => return known(table, RUN, columns, &self.detection.runs()),
+        }
+        .map_err(Into::into)
+    }
+}
+
+fn stored(rows: Rows) -> Batches {
+    Box::new(rows.map(|batch| batch.map_err(SourceError::from)))
+}
+
+fn known<R>(table: Table, columns: &[Column<R>], projection: &[usize], rows: &[R]) -> Result<Batches, SourceError> {
+    let batch = batch_of(table, columns, projection, rows.iter())?;
+    Ok(Box::new(std::iter::once(Ok(batch))))
+}

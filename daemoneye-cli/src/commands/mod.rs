@@ -1,0 +1,9 @@
+//! A file for each subcommand.
+
+pub(crate) mod alerts;
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod processes;
+pub(crate) mod query;
+pub(crate) mod rules;
+pub(crate) mod validate;
