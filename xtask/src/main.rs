@@ -1,0 +1,77 @@
+//! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask boundaries`.
+//!
+//! They build on what the programs print and on nothing inside them; the one exception is the process key, which the demo
+//! computes from `/proc` itself.
+
+mod boundaries;
+mod demo;
+mod interrupt;
+mod programs;
+mod up;
+
+use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[derive(Parser)]
+#[command(about = "Build, try and check DaemonEye")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the programs and monitor this host in the foreground with the shipped rules
+    Up {
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+        /// Arguments for `daemoneye-agent run`
+        #[arg(last = true)]
+        agent_arguments: Vec<OsString>,
+    },
+    /// Monitor this host for some seconds in a temporary place, start a suspicious program, and check that all notice
+    Demo {
+        /// Monitor for at least so long
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Rules to use instead of the shipped ones
+        #[arg(long)]
+        rules_dir: Option<PathBuf>,
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Check that each crate depends only on what it may depend on
+    Boundaries,
+    /// The suspicious program of the demo, under another name: does nothing for some seconds
+    #[command(name = demo::SLEEP_VERB, hide = true)]
+    Sleep { seconds: u64 },
+}
+
+fn main() -> ExitCode {
+    let mut out = io::stdout();
+    let done = match Arguments::parse().command {
+        Command::Up { no_build, agent_arguments } => up::run(!no_build, &agent_arguments),
+        Command::Demo { seconds, rules_dir, no_build } => {
+            demo::run(!no_build, Duration::from_secs(seconds), rules_dir, &mut out)
+        }
+        Command::Boundaries => boundaries::run(&mut out),
+        Command::Sleep { seconds } => {
+            std::thread::sleep(Duration::from_secs(seconds));
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to tell when stderr is gone.
+            let _ = writeln!(io::stderr(), "error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
