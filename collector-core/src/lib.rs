@@ -48,18 +48,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics"))]
 
 mod caps;
-#[cfg_attr(unix, path = "dir_unix.rs")]
-#[cfg_attr(not(unix), path = "dir_plain.rs")]
-mod dir;
-mod lock;
 mod run;
 mod sink;
 mod source;
 mod spool;
 
 pub use caps::SourceCaps;
+pub use daemoneye_lib::lock::{DataDirLock, LockError};
 pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
-pub use lock::{DataDirLock, LockError};
 pub use run::{CollectorConfig, CollectorError, Ended, run};
 pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};
 pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};

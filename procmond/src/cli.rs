@@ -147,7 +147,7 @@ fn collect(config: &Config) -> Result<(), Failure> {
         data_dir,
         socket: config.app.socket(),
         spool_max_bytes: config.collector.spool_max_bytes,
-        orphan_timeout: Some(config.collector.orphan_timeout_s).filter(|s| *s > 0).map(Duration::from_secs),
+        orphan_timeout: orphan_timeout(config.collector.orphan_timeout_s),
         token: match token {
             Some(line) => Some(line.parse().map_err(|error| Failure::Token(format!("{error}")))?),
             None => None,
@@ -165,6 +165,14 @@ fn collect(config: &Config) -> Result<(), Failure> {
         _ => tracing::info!("ended"),
     }
     Ok(())
+}
+
+/// A service manager restarts the agent and stops its collectors itself: below one, a collector waits for ever.
+fn orphan_timeout(seconds: u64) -> Option<Duration> {
+    // systemd names the process that it runs; a shell within a session of systemd's inherits the variable, with another pid.
+    let managed = std::env::var("SYSTEMD_EXEC_PID").ok().and_then(|pid| pid.parse().ok());
+    let parent = rustix::process::getppid().map(rustix::process::Pid::as_raw_pid);
+    (seconds > 0 && (managed.is_none() || managed != parent)).then(|| Duration::from_secs(seconds))
 }
 
 /// The signals that ask for an orderly end.

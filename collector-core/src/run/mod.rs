@@ -21,11 +21,11 @@ mod window;
 
 pub use terms::{CollectorConfig, CollectorError, Ended};
 
-use crate::lock::DataDirLock;
 use crate::sink::Intake;
 use crate::source::{EventSource, SourceDescription};
 use crate::spool::{Epoch, NewEpoch, Spool, max_item};
 use backoff::Backoff;
+use daemoneye_lib::lock::DataDirLock;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::{CollectorStatus, EventBatch, RegisterCollector};
 use link::{Link, LinkEvent};

@@ -25,6 +25,7 @@ pub use error::SpoolError;
 pub(crate) use open::NewEpoch;
 pub(crate) use segment::Epoch;
 
+use daemoneye_lib::config::create_private_dir;
 use disk::{Disk, RealDisk, SegmentFile};
 use open::{Found, path_of};
 use read::Cursor;
@@ -125,7 +126,7 @@ impl Spool {
         boot_id: &str,
     ) -> Result<(Self, Option<NewEpoch>), SpoolError> {
         let failed = |source| SpoolError::Io { path: dir.to_owned(), source };
-        crate::dir::create_private(dir).map_err(failed)?;
+        create_private_dir(dir).map_err(|error| SpoolError::Io { path: error.path, source: error.source })?;
         let max_bytes = max_bytes.max(LEAST_BOUND);
         let found = open::scan(dir)?;
         let boot_id = cut_boot_id(boot_id);
