@@ -2,6 +2,8 @@
 
 use crate::health::Health;
 use crate::pipeline::Progress;
+use daemoneye_lib::cli::logging;
+use daemoneye_lib::models::text::CLEAR_LINE;
 use daemoneye_lib::proto::ipc::HealthStatus;
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -14,20 +16,23 @@ pub(crate) async fn show(health: Health, progress: Progress) {
     let mut tick = interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut before = progress.now().events;
+    logging::status_line(true);
     loop {
         tick.tick().await;
         let state = progress.now();
         let line = line(health.report().status(), state.last_scan_processes, state.events - before, state.alerts);
         before = state.events;
         // A terminal that is gone ends us by its own signal.
-        let _ = write!(io::stderr().lock(), "\r\x1b[2K{line}");
-        let _ = io::stderr().lock().flush();
+        let mut stderr = io::stderr().lock();
+        let _ = write!(stderr, "{CLEAR_LINE}{line}");
+        let _ = stderr.flush();
     }
 }
 
-/// Leaves the cursor on a line of its own.
+/// Takes the line away.
 pub(crate) fn end() {
-    let _ = writeln!(io::stderr().lock(), "\r\x1b[2K");
+    logging::status_line(false);
+    let _ = write!(io::stderr().lock(), "{CLEAR_LINE}");
 }
 
 fn line(status: HealthStatus, processes: Option<u32>, events: u64, alerts: u64) -> String {

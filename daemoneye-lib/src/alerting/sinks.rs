@@ -5,11 +5,12 @@
 use super::format::{alert_json, alert_line};
 use crate::config::{Sink, SinkFormat};
 use crate::models::rows::DeliveryRow;
+use crate::models::text::CLEAR_LINE;
 use crate::models::time;
 use crate::proto::common::Alert;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
@@ -125,6 +126,10 @@ fn deliver(sink: &Sink, alert: &Alert) -> io::Result<()> {
     match sink {
         Sink::Stdout { format } => {
             let mut stdout = io::stdout().lock();
+            if *format == SinkFormat::Human && stdout.is_terminal() {
+                // A live status line may stand there.
+                stdout.write_all(CLEAR_LINE.as_bytes())?;
+            }
             stdout.write_all(line(*format, alert).as_bytes())?;
             stdout.flush()
         }

@@ -5,9 +5,10 @@
 
 use super::colours_wanted;
 use crate::config::{LogFormat, LogLevel};
-use crate::models::text::for_terminal;
+use crate::models::text::{CLEAR_LINE, for_terminal};
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Level;
 use tracing::field::Field;
 use tracing_subscriber::field::MakeExt as _;
@@ -26,9 +27,35 @@ impl From<LogLevel> for Level {
     }
 }
 
+/// Whether a live status line stands on the terminal that stderr is.
+static STATUS_LINE: AtomicBool = AtomicBool::new(false);
+
+/// Says whether a live status line stands on stderr's terminal, so that a log line takes its place instead of following it.
+pub fn status_line(shown: bool) {
+    STATUS_LINE.store(shown, Ordering::Relaxed);
+}
+
+/// Standard error; each event is one call of `write`.
+struct Stderr(io::Stderr);
+
+impl io::Write for Stderr {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut stderr = self.0.lock();
+        if STATUS_LINE.load(Ordering::Relaxed) {
+            stderr.write_all(CLEAR_LINE.as_bytes())?;
+        }
+        stderr.write_all(event)?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// Sends the logs of this process to stderr. The first call wins; later ones change nothing.
 pub fn init(level: LogLevel, format: LogFormat) {
-    let builder = builder(level, io::stderr);
+    let builder = builder(level, || Stderr(io::stderr()));
     // An error says that a subscriber is there already.
     let _ = match format {
         LogFormat::Human => {

@@ -68,6 +68,9 @@ fn escaped_byte(at: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
+/// What takes a terminal's cursor to the beginning of its line and empties the line.
+pub const CLEAR_LINE: &str = "\r\x1b[2K";
+
 /// Text that cannot move the cursor, change colours, ring bells or reorder what the operator reads.
 ///
 /// Control characters and the invisible characters of bidirectional text are written as `\u{…}`, tab, newline and
