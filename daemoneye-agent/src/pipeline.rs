@@ -41,8 +41,6 @@ const GROUP_ITEMS: usize = 4_096;
 const GROUP_BYTES: usize = 8 << 20;
 /// Rows that are evaluated together after a crash.
 const CATCH_UP_ROWS: usize = 4_096;
-/// How often a delivery is tried.
-const DELIVERY_ATTEMPTS: u32 = 10;
 /// Between two attempts.
 const DELIVERY_RETRY: Duration = Duration::from_secs(5);
 /// Deliveries that are tried again at once.
@@ -261,7 +259,7 @@ impl Pipeline {
     }
 
     async fn retry_deliveries(&mut self) -> Result<(), PipelineError> {
-        let due = self.storage.insist(|store| store.undelivered(DELIVERY_ATTEMPTS, DELIVERY_BATCH)).await?;
+        let due = self.storage.insist(|store| store.due_deliveries(DELIVERY_BATCH)).await?;
         for (row, alert) in due {
             self.deliver(row, alert);
         }

@@ -3,7 +3,7 @@
 use super::append::decode;
 use super::error::{InStore, StoreError};
 use super::store::Store;
-use super::tables::{ALERT_KEYS, ALERTS, DELIVERIES, META};
+use super::tables::{ALERT_KEYS, ALERTS, DELIVERIES, DELIVERY_ATTEMPTS, DUE, META};
 use crate::models::rows::DeliveryRow;
 use crate::proto::common::Alert;
 use prost::Message as _;
@@ -55,25 +55,26 @@ impl Store {
         self.write(|write| put_deliveries(write, self, deliveries))
     }
 
-    /// Deliveries that have not succeeded and were tried less than `attempts` times, each with its alert, at most `limit`.
+    /// Deliveries that have not succeeded and are still tried, each with its alert, at most `limit`.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn undelivered(&self, attempts: u32, limit: usize) -> Result<Vec<(DeliveryRow, Alert)>, StoreError> {
+    pub fn due_deliveries(&self, limit: usize) -> Result<Vec<(DeliveryRow, Alert)>, StoreError> {
         let read = self.database()?.begin_read().in_store(&self.path)?;
+        let due = read.open_table(DUE).in_store(&self.path)?;
         let deliveries = read.open_table(DELIVERIES).in_store(&self.path)?;
         let alerts = read.open_table(ALERTS).in_store(&self.path)?;
         let mut found = Vec::new();
-        for entry in deliveries.iter().in_store(&self.path)? {
-            let row: DeliveryRow = decode(&self.path, "a delivery", entry.in_store(&self.path)?.1.value())?;
-            if row.status == "delivered" || row.attempts >= attempts {
-                continue;
-            }
-            if let Some(alert) = alerts.get(row.alert_id.as_str()).in_store(&self.path)? {
-                found.push((row, decode(&self.path, "an alert", alert.value())?));
-            }
-            if found.len() == limit {
-                break;
+        for entry in due.iter().in_store(&self.path)?.take(limit) {
+            let (key, _) = entry.in_store(&self.path)?;
+            let (alert_id, sink) = key.value();
+            let row = deliveries.get((alert_id, sink)).in_store(&self.path)?;
+            let alert = alerts.get(alert_id).in_store(&self.path)?;
+            if let (Some(row), Some(alert)) = (row, alert) {
+                found.push((
+                    decode(&self.path, "a delivery", row.value())?,
+                    decode(&self.path, "an alert", alert.value())?,
+                ));
             }
         }
         Ok(found)
@@ -82,9 +83,15 @@ impl Store {
 
 fn put_deliveries(write: &redb::WriteTransaction, store: &Store, rows: &[DeliveryRow]) -> Result<(), StoreError> {
     let mut table = write.open_table(DELIVERIES).in_store(&store.path)?;
+    let mut due = write.open_table(DUE).in_store(&store.path)?;
     for row in rows {
         let key = (row.alert_id.as_str(), row.sink.as_str());
         table.insert(key, row.encode_to_vec().as_slice()).in_store(&store.path)?;
+        if row.status == "delivered" || row.attempts >= DELIVERY_ATTEMPTS {
+            due.remove(key).in_store(&store.path)?;
+        } else {
+            due.insert(key, ()).in_store(&store.path)?;
+        }
     }
     Ok(())
 }

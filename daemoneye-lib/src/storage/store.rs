@@ -4,7 +4,8 @@ use super::block::seal;
 use super::error::{InStore, OpenError, StoreError};
 use super::snapshot::Snapshot;
 use super::tables::{
-    ALERT_KEYS, ALERTS, BLOCKS, COLLECTORS, COLUMNS, COMMITTED, CURRENT, DELIVERIES, FORMAT, GAPS, HEAD, META, SCANS,
+    ALERT_KEYS, ALERTS, BLOCKS, COLLECTORS, COLUMNS, COMMITTED, CURRENT, DELIVERIES, DUE, FORMAT, GAPS, HEAD, META,
+    SCANS,
 };
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction};
 use std::fs;
@@ -133,6 +134,7 @@ fn initialise(database: &Database) -> Result<(), StoreError> {
     write.open_table(ALERTS).in_store(path)?;
     write.open_table(ALERT_KEYS).in_store(path)?;
     write.open_table(DELIVERIES).in_store(path)?;
+    write.open_table(DUE).in_store(path)?;
     write.commit().in_store(path)
 }
 
@@ -180,7 +182,7 @@ fn check(database: &Database, path: &Path) -> Result<u64, StoreError> {
             table.last().in_store(path)?;
         )*};
     }
-    ends!(HEAD, BLOCKS, COLUMNS, CURRENT, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES);
+    ends!(HEAD, BLOCKS, COLUMNS, CURRENT, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES, DUE);
     Ok(format)
 }
 

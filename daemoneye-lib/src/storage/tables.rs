@@ -29,6 +29,10 @@ pub(super) const ALERTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new
 pub(super) const ALERT_KEYS: TableDefinition<'_, (&str, &str), &str> = TableDefinition::new("alert_keys");
 /// Alert id and sink to an encoded `DeliveryRow`.
 pub(super) const DELIVERIES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("deliveries");
+/// Alert id and sink of each delivery that has not succeeded yet and is still tried.
+pub(super) const DUE: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("due");
+/// How often a delivery is tried.
+pub(super) const DELIVERY_ATTEMPTS: u32 = 10;
 
 /// An event that is not yet sealed.
 #[derive(Clone, PartialEq, prost::Message)]
