@@ -286,9 +286,13 @@ async fn load_rules(directory: &Path) -> Result<DetectionEngine, RunError> {
     Ok(DetectionEngine::new(loaded))
 }
 
+/// A program of ours, which lies where this one does.
+fn beside_us(program: &str) -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX)))
+}
+
 fn collector_program() -> Result<PathBuf, RunError> {
-    let own = std::env::current_exe()?;
-    let path = own.with_file_name(format!("{PROCMOND}{}", std::env::consts::EXE_SUFFIX));
+    let path = beside_us(PROCMOND)?;
     if path.is_file() { Ok(path) } else { Err(RunError::NoCollector { path }) }
 }
 
@@ -317,11 +321,9 @@ fn announce(config: &Config, test_mode: bool) -> io::Result<()> {
     writeln!(stderr, "  data     {data}")?;
     writeln!(stderr, "  socket   {}", config.app.socket().display())?;
     writeln!(stderr, "  rules    {}", config.rules.dir.display())?;
-    writeln!(
-        stderr,
-        "  ask it   daemoneye-cli --data-dir {data} --runtime-dir {} health",
-        config.app.runtime_dir.display()
-    )?;
+    let cli = beside_us("daemoneye-cli")?;
+    let runtime = config.app.runtime_dir.display();
+    writeln!(stderr, "  ask it   {} --data-dir {data} --runtime-dir {runtime} health", cli.display())?;
     if !rustix::process::geteuid().is_root() {
         writeln!(
             stderr,

@@ -9,11 +9,11 @@
 //! [`Link::next`] may be cancelled at any await without losing anything: whatever is under way is kept in the state.
 
 use super::backoff::Backoff;
-use crate::spool::Epoch;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
 use daemoneye_eventbus::{Client, Closed, ConnectError, Credential, Identity, SessionKey, Subscription, Token};
+use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{BatchAck, CollectorStatus, EventBatch, RegisterCollector, RegisterReply, Shutdown};
 use prost::Message;
 use std::path::PathBuf;
@@ -291,7 +291,7 @@ async fn register(
     let committed = reply
         .committed
         .into_iter()
-        .filter_map(|committed| Some((Epoch::from_slice(&committed.epoch)?, committed.sequence)))
+        .filter_map(|committed| Some((Epoch::try_from(committed.epoch.as_slice()).ok()?, committed.sequence)))
         .collect();
     let session = Session { client, acknowledgements, shutdown, sending: None, since: Instant::now() };
     Ok((session, committed))
@@ -299,7 +299,7 @@ async fn register(
 
 fn read_ack(message: EventBusMessage) -> Option<(Epoch, u64)> {
     let ack = control::<BatchAck>(message)?;
-    Some((Epoch::from_slice(&ack.epoch)?, ack.through_sequence))
+    Some((Epoch::try_from(ack.epoch.as_slice()).ok()?, ack.through_sequence))
 }
 
 /// The domain message on a control topic.

@@ -23,9 +23,10 @@ pub use terms::{CollectorConfig, CollectorError, Ended};
 
 use crate::sink::Intake;
 use crate::source::{EventSource, SourceDescription};
-use crate::spool::{Epoch, NewEpoch, Spool, max_item};
+use crate::spool::{NewEpoch, Spool, max_item};
 use backoff::Backoff;
 use daemoneye_lib::lock::DataDirLock;
+use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::{CollectorStatus, EventBatch, RegisterCollector};
 use link::{Link, LinkEvent};
@@ -273,7 +274,7 @@ impl Collector {
         match event {
             LinkEvent::Due => {
                 let mut registration = self.registration.clone();
-                registration.epoch = self.spool.epoch().to_vec();
+                registration.epoch = self.spool.epoch().0.to_vec();
                 registration.next_sequence = self.spool.next_sequence();
                 self.link.connect(registration);
             }
@@ -347,7 +348,7 @@ impl Collector {
             self.window.sent(epoch, first + count as u64 - 1, Instant::now().into_std());
             self.link.publish_batch(&EventBatch {
                 collector: self.name.clone(),
-                epoch: epoch.to_vec(),
+                epoch: epoch.0.to_vec(),
                 first_sequence: first,
                 items: batch.items,
             });

@@ -23,13 +23,13 @@ mod write;
 
 pub use error::SpoolError;
 pub(crate) use open::NewEpoch;
-pub(crate) use segment::Epoch;
 
 use daemoneye_lib::config::create_private_dir;
+use daemoneye_lib::models::event::Epoch;
 use disk::{Disk, RealDisk, SegmentFile};
 use open::{Found, path_of};
 use read::Cursor;
-use segment::{RECORD_OVERHEAD, cut_boot_id};
+use segment::{RECORD_OVERHEAD, cut_boot_id, random_epoch};
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
@@ -137,7 +137,7 @@ impl Spool {
             disk,
             max_bytes,
             segment_bytes: SEGMENT_BYTES.min(max_bytes / 8),
-            epoch: Epoch::random().map_err(failed)?,
+            epoch: random_epoch().map_err(failed)?,
             next: 1,
             segments: VecDeque::new(),
             bytes: 0,
@@ -247,7 +247,7 @@ impl Spool {
 
     /// Begins a new epoch behind what is on the disk; what waits is counted within the new one.
     pub(crate) fn begin_epoch(&mut self) -> Result<(), SpoolError> {
-        self.epoch = Epoch::random().map_err(|source| SpoolError::Io { path: self.dir.clone(), source })?;
+        self.epoch = random_epoch().map_err(|source| SpoolError::Io { path: self.dir.clone(), source })?;
         self.next = 1 + self.waiting.len() as u64 + self.lost;
         self.tail = None;
         let _ = self.write();

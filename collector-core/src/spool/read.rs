@@ -3,8 +3,9 @@
 //! The cursor moves through the segments once; [`Spool::rewind`] sets it back to what is not acknowledged. At most one
 //! batch is in memory. A segment that proves unreadable is given up from there on: the agent sees the jump.
 
-use super::segment::{Epoch, FoundRecord, read_record};
+use super::segment::{FoundRecord, read_record};
 use super::{Segment, Spool, path_of, record_bytes};
+use daemoneye_lib::models::event::Epoch;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! begins with the header's, so that a record is valid only in its segment and only after the records before it.
 
 use crate::sink::MAX_ITEM;
-use std::fmt;
+use daemoneye_lib::models::event::Epoch;
 use std::io::{self, Read};
 
 const MAGIC: [u8; 8] = *b"DEYESPL\n";
@@ -22,36 +22,11 @@ pub(super) const RECORD_OVERHEAD: usize = 8;
 /// No spool lives long enough to pass this; what claims to is damaged.
 const MAX_SEQUENCE: u64 = u64::MAX / 2;
 
-/// What sequence numbers count within: 16 random bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Epoch([u8; 16]);
-
-impl Epoch {
-    pub(crate) fn random() -> io::Result<Self> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-        Ok(Self(bytes))
-    }
-
-    pub(crate) fn from_slice(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(Self)
-    }
-
-    pub(crate) fn to_vec(self) -> Vec<u8> {
-        self.0.to_vec()
-    }
-}
-
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Epoch({self})")
-    }
+/// An epoch that no spool ever had.
+pub(crate) fn random_epoch() -> io::Result<Epoch> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(Epoch(bytes))
 }
 
 /// What a segment says about itself.
@@ -129,7 +104,7 @@ pub(super) fn read_header(reader: &mut impl Read) -> io::Result<FoundHeader> {
     if version != VERSION {
         return Ok(FoundHeader::Version(version));
     }
-    let epoch = bytes.get(12..28).and_then(Epoch::from_slice);
+    let epoch = bytes.get(12..28).and_then(|bytes| Epoch::try_from(bytes).ok());
     let first = bytes.get(28..36).and_then(|slice| slice.try_into().ok()).map(u64::from_le_bytes);
     let boot_id = bytes.get(36..body);
     Ok(match (epoch, first, boot_id) {
