@@ -119,8 +119,9 @@ impl Collectors {
         });
     }
 
-    pub(crate) fn supervision(&self, collector: &str, state: Option<Supervision>, restarted: bool) {
-        self.with(collector, |known| {
+    /// Returns whether the state is news.
+    pub(crate) fn supervision(&self, collector: &str, state: Option<Supervision>, restarted: bool) -> bool {
+        let news = self.with(collector, |known| {
             known.row.restarts += u64::from(restarted);
             if !known.attached {
                 match &state {
@@ -129,8 +130,20 @@ impl Collectors {
                     Some(Supervision::Failing(_)) => "failing".clone_into(&mut known.row.state),
                 }
             }
+            let news = known.supervision != state;
             known.supervision = state;
+            news
         });
+        news.unwrap_or(true)
+    }
+
+    /// What collectors say that they cannot see, whatever happens.
+    pub(crate) fn limitations(&self) -> Vec<String> {
+        let of = |known: Known| {
+            let name = known.row.collector;
+            known.row.limitations.into_iter().map(move |limitation| format!("limited: {limitation} ({name})"))
+        };
+        self.list().into_iter().flat_map(of).collect()
     }
 
     pub(crate) fn list(&self) -> Vec<Known> {

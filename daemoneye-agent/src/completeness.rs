@@ -6,6 +6,8 @@ use daemoneye_lib::models::rows::GapRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::storage::{Snapshot, StoreError, TimeRange};
 
+/// The kind of gap that a rule leaves which could not be evaluated over some rows.
+pub(crate) const RULE_FAILED: &str = "rule_failed";
 /// The reasons that an answer lists; further ones are counted.
 const MAX_REASONS: usize = 20;
 
@@ -17,10 +19,12 @@ pub(crate) fn gaps(snapshot: &Snapshot, collectors: &Collectors) -> Result<Vec<G
 }
 
 /// Why an answer from these stretches of these tables may lack something; empty when nothing is known to be missing.
-pub(crate) fn reasons(gaps: &[GapRow], touched: &[(Table, i64, i64)]) -> Vec<String> {
+pub(crate) fn reasons(gaps: &[GapRow], limitations: &[String], touched: &[(Table, i64, i64)]) -> Vec<String> {
     let now = time::now_ns();
     let concerns = |row: &GapRow| {
         touched.iter().any(|(table, from, to)| match table {
+            // A rule that fails hides no event, but alerts.
+            Table::Processes | Table::ProcessEvents if row.gap.kind == RULE_FAILED => false,
             // The present state is judged as of now.
             Table::Processes => row.gap.to.is_none(),
             // Alerts say what rules found in events.
@@ -37,12 +41,15 @@ pub(crate) fn reasons(gaps: &[GapRow], touched: &[(Table, i64, i64)]) -> Vec<Str
         reasons.drain(..more);
         reasons.push(format!("and {more} earlier gaps: see system.gaps"));
     }
+    if touched.iter().any(|(table, ..)| table.is_observed() || *table == Table::Alerts) {
+        reasons.extend_from_slice(limitations);
+    }
     reasons
 }
 
 /// What an alert at this moment may lack.
-pub(crate) fn reasons_at(gaps: &[GapRow], moment: i64) -> Vec<String> {
-    reasons(gaps, &[(Table::ProcessEvents, moment, moment)])
+pub(crate) fn reasons_at(gaps: &[GapRow], limitations: &[String], moment: i64) -> Vec<String> {
+    reasons(gaps, limitations, &[(Table::ProcessEvents, moment, moment)])
 }
 
 fn describe(row: &GapRow) -> String {
@@ -66,7 +73,7 @@ mod tests {
     fn events_are_judged_over_their_range_and_processes_as_of_now() {
         let gaps = [gap("ended", 10, Some(20)), gap("open", 30, None)];
         let kinds = |touched: &[(Table, i64, i64)]| -> Vec<String> {
-            reasons(&gaps, touched)
+            reasons(&gaps, &[], touched)
                 .iter()
                 .map(|reason| reason.split(':').next().unwrap_or_default().to_owned())
                 .collect()
@@ -80,9 +87,17 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_rule_puts_alerts_in_doubt_and_a_limitation_all_that_was_observed() {
+        let gaps = [gap(RULE_FAILED, 10, None)];
+        let limited = ["limited".to_owned()];
+        let over = |table| reasons(&gaps, &limited, &[(table, i64::MIN, i64::MAX)]).len();
+        assert_eq!([Table::Alerts, Table::ProcessEvents, Table::Processes, Table::Rules].map(over), [2, 1, 1, 0]);
+    }
+
+    #[test]
     fn a_long_list_is_cut_and_says_so() {
         let gaps: Vec<_> = (0..50).map(|at| gap("ended", at, Some(at))).collect();
-        let reasons = reasons(&gaps, &[(Table::ProcessEvents, i64::MIN, i64::MAX)]);
+        let reasons = reasons(&gaps, &[], &[(Table::ProcessEvents, i64::MIN, i64::MAX)]);
         assert_eq!(reasons.len(), MAX_REASONS + 1);
         assert!(reasons[MAX_REASONS].contains("30 earlier"), "{reasons:?}");
     }

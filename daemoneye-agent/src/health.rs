@@ -4,8 +4,13 @@ use crate::collectors::{Collectors, Known, Supervision};
 use crate::pipeline::Progress;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
+use std::time::Duration;
+
+/// Beyond a few intervals, a collector's batch may be under way for so long.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// Everything that health is read from.
 #[derive(Clone)]
@@ -126,21 +131,42 @@ fn collector(known: &Known) -> ComponentHealth {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }
     let mut detail = format!("mode {} ({})", row.mode, row.mode_reason);
+    if let Some(interval) = row.scan_interval_ms {
+        detail.push_str(&format!(", a scan every {interval} ms"));
+    }
     if row.restarts > 0 {
         detail.push_str(&format!(", restarted {} times", row.restarts));
     }
     for limitation in &row.limitations {
         detail.push_str(&format!("; {limitation}"));
     }
+    let silent = is_silent(row, time::now_ns());
+    if silent {
+        let until = row.observed_until.map_or_else(String::new, |until| format!(" than {}", time::rfc3339(until)));
+        detail.push_str(&format!("; nothing newer{until} has arrived"));
+    }
     if let Some(error) = &row.last_error {
         detail.push_str(&format!("; {error}"));
-        return component(name, HealthStatus::Degraded, detail, "see the collector's log");
+        return if silent {
+            let hint = "nothing new is stored: where the disk refuses, make room or make the directory writable; \
+                        see also the collector's log";
+            component(name, HealthStatus::Failed, detail, hint)
+        } else {
+            component(name, HealthStatus::Degraded, detail, "see the collector's log")
+        };
     }
     if row.mode == "poll" {
         let hint = "short-lived processes may be missed: answers say so";
         return component(name, HealthStatus::Degraded, format!("polling only: {detail}"), hint);
     }
     component(name, HealthStatus::Ok, detail, "")
+}
+
+/// Whether a collector that scans has told of no scan for longer than can be chance.
+fn is_silent(row: &CollectorRow, now: i64) -> bool {
+    let Some((until, interval)) = row.observed_until.zip(row.scan_interval_ms) else { return false };
+    let allowed = Duration::from_millis(interval).saturating_mul(3).saturating_add(SILENCE);
+    now.saturating_sub(until) > i64::try_from(allowed.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn component(name: impl Into<String>, status: HealthStatus, detail: String, hint: &str) -> ComponentHealth {

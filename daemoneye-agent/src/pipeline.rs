@@ -13,38 +13,39 @@
 //! reading and the collectors spool. The store is reopened until it works again.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, RULE_FAILED};
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};
 use daemoneye_lib::alerting::{Generated, Sinks, generate_alert};
-use daemoneye_lib::detection::engine::Match;
-use daemoneye_lib::detection::rules::Rule;
-use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::detection::standing::{DetectionEngine, Findings};
 use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
-use daemoneye_lib::models::rows::DeliveryRow;
+use daemoneye_lib::models::rows::{DeliveryRow, GapRow};
+use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::Alert;
-use daemoneye_lib::proto::ipc::BatchAck;
+use daemoneye_lib::proto::ipc::{BatchAck, Gap};
 use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Items that are committed together, so that many small batches share the cost of a commit.
-const GROUP_ITEMS: usize = 4_096;
+const GROUP_ITEMS: usize = 1_024;
 /// Bytes that are committed together.
-const GROUP_BYTES: usize = 8 << 20;
+const GROUP_BYTES: usize = 2 << 20;
 /// Rows that are evaluated together after a crash.
-const CATCH_UP_ROWS: usize = 4_096;
+const CATCH_UP_ROWS: usize = 1_024;
 /// Between two attempts.
 const DELIVERY_RETRY: Duration = Duration::from_secs(5);
 /// Deliveries that are tried again at once.
 const DELIVERY_BATCH: usize = 256;
+/// How old what `detection.runs` says of completeness may be; alerts are judged anew each time.
+const DOUBTS: Duration = Duration::from_secs(5);
 const REOPEN_FIRST: Duration = Duration::from_millis(200);
 const REOPEN_LAST: Duration = Duration::from_secs(5);
 
@@ -118,11 +119,14 @@ pub(crate) struct Pipeline {
     pub(crate) storage: Persistence,
     pub(crate) engine: DetectionEngine,
     pub(crate) sinks: Sinks,
-    pub(crate) outcomes: mpsc::Receiver<DeliveryRow>,
+    pub(crate) outcomes: Mutex<mpsc::Receiver<DeliveryRow>>,
     pub(crate) collectors: Collectors,
     pub(crate) acknowledgements: Client,
     /// Everything before this row has been through the rules.
     pub(crate) evaluated: u64,
+    /// What `detection.runs` says of completeness, and since when.
+    pub(crate) doubts: Vec<String>,
+    pub(crate) doubts_of: Option<Instant>,
     /// Deliveries that a sink is busy with.
     pub(crate) under_way: HashSet<(String, String)>,
 }
@@ -130,6 +134,8 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Runs until the queue of batches is closed and empty.
     pub(crate) async fn run(mut self, mut batches: Receiver<Arrived>) -> Result<(), PipelineError> {
+        // Rules are loaded anew: what they could not do before is over.
+        self.storage.insist(|store| store.close_gaps(RULE_FAILED, time::now_ns())).await?;
         self.catch_up().await?;
         let mut retry = interval(DELIVERY_RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -155,6 +161,9 @@ impl Pipeline {
     async fn take(&mut self, group: &[Arrived]) -> Result<(), PipelineError> {
         let evaluated = self.evaluated;
         let appended = self.storage.insist(|store| store.append(group, evaluated)).await?;
+        for (collector, epoch, through) in &appended.committed {
+            tracing::debug!(%collector, %epoch, through, "committed");
+        }
         self.evaluate(&appended.events, appended.next_row).await?;
         self.settle_deliveries().await?;
         self.note(&appended);
@@ -179,29 +188,38 @@ impl Pipeline {
 
     /// Runs the rules over new rows and commits what they find.
     async fn evaluate(&mut self, events: &[IdentifiedEvent], next_row: u64) -> Result<(), PipelineError> {
-        let collectors = self.collectors.clone();
-        let gaps = self.storage.insist(|store| completeness::gaps(&store.snapshot()?, &collectors)).await?;
         let newest = events.iter().map(|event| event.event.event_time).max().unwrap_or(0);
-        let doubts = completeness::reasons_at(&gaps, newest);
-        let found: Vec<(Rule, Match)> = block_in_place(|| {
-            self.engine.execute_rules(events, &doubts).into_iter().map(|(rule, found)| (rule.clone(), found)).collect()
+        if self.doubts_of.is_none_or(|of| of.elapsed() > DOUBTS) {
+            let (gaps, limitations) = self.doubts().await?;
+            self.doubts = completeness::reasons_at(&gaps, &limitations, newest);
+            self.doubts_of = Some(Instant::now());
+        }
+        let (found, failed) = block_in_place(|| {
+            let Findings { found, failed } = self.engine.execute_rules(events, &self.doubts);
+            (found.into_iter().map(|(rule, found)| (rule.clone(), found)).collect::<Vec<_>>(), failed)
         });
         self.evaluated = next_row;
+        for (rule, why) in failed {
+            let reason = format!("the rule could not be evaluated: {why}");
+            let gap = Gap { kind: RULE_FAILED.to_owned(), from: newest, to: None, count: None, reason };
+            self.storage.insist(|store| store.open_gap(&rule, gap.clone())).await?;
+        }
         if found.is_empty() {
             return Ok(());
         }
+        let (gaps, limitations) = self.doubts().await?;
         let times: HashMap<&str, i64> =
             events.iter().map(|event| (event.event_id.as_str(), event.event.event_time)).collect();
         let mut alerts: Vec<(Alert, bool)> = Vec::new();
         for (rule, found) in &found {
             let moment = times.get(found.event_id.as_str()).copied().unwrap_or(newest);
             let pending =
-                alerts.iter().position(|(alert, _)| alert.rule_id == rule.id && alert.dedup_key == found.dedup_key);
+                alerts.iter().rposition(|(alert, _)| alert.rule_id == rule.id && alert.dedup_key == found.dedup_key);
             let earlier = match pending {
                 Some(index) => Some(alerts[index].0.clone()),
                 None => self.storage.insist(|store| store.latest_alert(&rule.id, &found.dedup_key)).await?,
             };
-            let doubts = completeness::reasons_at(&gaps, moment);
+            let doubts = completeness::reasons_at(&gaps, &limitations, moment);
             match (generate_alert(rule, found, moment, &doubts, earlier), pending) {
                 (Generated::Known, _) => {}
                 (Generated::Again(alert), Some(index)) => alerts[index].0 = alert,
@@ -210,6 +228,13 @@ impl Pipeline {
             }
         }
         self.dispatch(alerts, next_row).await
+    }
+
+    /// What is known to be missing now.
+    async fn doubts(&self) -> Result<(Vec<GapRow>, Vec<String>), PipelineError> {
+        let collectors = self.collectors.clone();
+        let gaps = self.storage.insist(|store| completeness::gaps(&store.snapshot()?, &collectors)).await?;
+        Ok((gaps, self.collectors.limitations()))
     }
 
     /// Commits alerts with their due deliveries, then hands the new ones to the sinks.
@@ -232,14 +257,19 @@ impl Pipeline {
 
     fn deliver(&mut self, row: DeliveryRow, alert: Alert) {
         let key = (row.alert_id.clone(), row.sink.clone());
-        if !self.under_way.contains(&key) && self.sinks.deliver_alert(row, Arc::new(alert)) {
+        if self.under_way.contains(&key) {
+            return;
+        }
+        tracing::debug!(alert = %key.0, sink = %key.1, "delivering");
+        if self.sinks.deliver_alert(row, Arc::new(alert)) {
             self.under_way.insert(key);
         }
     }
 
     /// Records what became of deliveries, and tries again what is still due.
     async fn settle_deliveries(&mut self) -> Result<(), PipelineError> {
-        let outcomes: Vec<DeliveryRow> = self.outcomes.try_iter().collect();
+        let outcomes: Vec<DeliveryRow> =
+            self.outcomes.get_mut().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
         if !outcomes.is_empty() {
             self.storage.insist(|store| store.record_deliveries(&outcomes)).await?;
         }
@@ -271,15 +301,8 @@ impl Pipeline {
             tracing::warn!(collector = %gap.collector, kind = %gap.gap.kind, count = ?gap.gap.count, reason = %gap.gap.reason, "something was not seen");
         }
         let scans = &appended.scans;
-        let until = appended
-            .events
-            .iter()
-            .map(|event| event.event.event_time)
-            .chain(scans.iter().map(|scan| scan.scan.finished))
-            .max();
-        let collectors: HashSet<&str> = appended.committed.iter().map(|(collector, ..)| collector.as_str()).collect();
-        for collector in collectors {
-            self.collectors.committed(collector, until, scans);
+        for (collector, until) in &appended.observed {
+            self.collectors.committed(collector, Some(*until), scans);
         }
         self.storage.progress.note(|state| {
             state.events += appended.events.len() as u64;
@@ -306,7 +329,6 @@ fn group(first: Arrived, batches: &mut Receiver<Arrived>) -> Vec<Arrived> {
 
 async fn acknowledge(bus: &Client, committed: Vec<(String, Epoch, u64)>) {
     for (collector, epoch, through_sequence) in committed {
-        tracing::debug!(%collector, %epoch, through = through_sequence, "committed");
         let ack = BatchAck { epoch: epoch.0.to_vec(), through_sequence };
         let control = ControlPayload { control: Some(Control::Message(ack.encode_to_vec())) };
         // A collector that is gone gets what it needs to know when it registers.

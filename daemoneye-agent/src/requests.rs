@@ -13,6 +13,7 @@ use daemoneye_lib::config::Agent;
 use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::detection::query::{Answer, Parameter, Queries, QueryError, rows};
 use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::rows::GapRow;
 use daemoneye_lib::proto::ipc::{
     Cell, Completeness, QueryPage, QueryRequest, RequestError, RequestErrorKind, ResultColumn, ResultRow, cell,
 };
@@ -101,6 +102,8 @@ impl QueryService {
         let timeout = Duration::from_millis(limit(wanted.timeout_ms, self.limits.query_timeout_ms));
         let deadline = Instant::now() + timeout;
         let tables = self.tables()?;
+        let gaps = completeness::gaps(&tables.snapshot, &self.collectors)
+            .map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
         let mut answer = self
             .engine
             .run(&wanted.sql, &parameters(wanted.parameters), Arc::new(tables))
@@ -138,7 +141,7 @@ impl QueryService {
                 sent += 1;
             }
         }
-        let completeness = self.completeness(&answer, cut)?;
+        let completeness = self.completeness(&answer, gaps, cut);
         let mut last = page.take();
         last.completeness = Some(completeness);
         Ok(Some(last))
@@ -150,7 +153,8 @@ impl QueryService {
         Ok(Tables { snapshot, collectors: self.collectors.clone(), detection: self.detection.clone() })
     }
 
-    fn completeness(&self, answer: &Answer, cut: Option<String>) -> Result<Completeness, RequestError> {
+    /// Judged by what was known when the query began, and by who is absent now that it has ended.
+    fn completeness(&self, answer: &Answer, mut gaps: Vec<GapRow>, cut: Option<String>) -> Completeness {
         let mut touched = answer.touched();
         // A table that was planned away, as by WHERE 0, still was asked about.
         for table in answer.tables() {
@@ -158,13 +162,16 @@ impl QueryService {
                 touched.push((*table, i64::MIN, i64::MAX));
             }
         }
-        let snapshot =
-            self.store.snapshot().map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
-        let gaps = completeness::gaps(&snapshot, &self.collectors)
-            .map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
-        let mut reasons = completeness::reasons(&gaps, &touched);
+        let absent = self.collectors.absent();
+        gaps.extend(
+            absent
+                .into_iter()
+                .filter(|row| !gaps.iter().any(|own| own.gap_id == 0 && own.collector == row.collector))
+                .collect::<Vec<_>>(),
+        );
+        let mut reasons = completeness::reasons(&gaps, &self.collectors.limitations(), &touched);
         reasons.extend(cut);
-        Ok(Completeness { degraded: !reasons.is_empty(), reasons })
+        Completeness { degraded: !reasons.is_empty(), reasons }
     }
 }
 

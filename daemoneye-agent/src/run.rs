@@ -23,7 +23,7 @@ use daemoneye_lib::storage::{OpenError, Opened, Store, StoreError};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -87,8 +87,10 @@ impl RunError {
             Self::NoCollector { .. } => {
                 Some("install procmond beside daemoneye-agent (in a checkout: cargo build --workspace)".to_owned())
             }
-            Self::Open(OpenError::Io { .. }) => {
-                Some("see that its directory can be written, or choose another with --data-dir".to_owned())
+            Self::Lock(LockError::Io { path, source })
+            | Self::Open(OpenError::Io { path, source })
+            | Self::Bind(BindError::Io { path, source }) => {
+                Some(DirectoryError { path: path.clone(), source: source.kind().into() }.hint())
             }
             Self::Sink(_) => Some("see [sinks] in the configuration".to_owned()),
             _ => None,
@@ -116,6 +118,8 @@ pub(crate) fn run(args: Args) -> Result<(), RunError> {
 async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // The terminal is gone.
+    let mut hangup = signal(SignalKind::hangup())?;
     let Loaded { config, test_mode, .. } = loaded;
     let program = collector_program()?;
     let directory = config.app.directory_of(Component::Agent);
@@ -155,10 +159,12 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         storage: Persistence { store: Arc::clone(&store), progress: progress.clone() },
         sinks: Sinks::start(&config.sinks, &outcomes_to)?,
         engine,
-        outcomes,
+        outcomes: Mutex::new(outcomes),
         collectors: collectors.clone(),
         acknowledgements: broker.local("pipeline"),
         evaluated: store.snapshot()?.evaluated()?,
+        doubts: Vec::new(),
+        doubts_of: None,
         under_way: std::collections::HashSet::new(),
     };
     announce(&config, test_mode)?;
@@ -219,6 +225,7 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
     let outcome = tokio::select! {
         _ = interrupt.recv() => Ok("SIGINT"),
         _ = terminate.recv() => Ok("SIGTERM"),
+        _ = hangup.recv() => Ok("SIGHUP"),
         () = line => Ok("the status line"),
         ended = &mut supervisor => Err(RunError::Ended { what: "supervision", why: format!("{ended:?}") }),
         ended = &mut pipeline => Err(match ended {

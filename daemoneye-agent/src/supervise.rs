@@ -101,8 +101,9 @@ impl Supervisor {
     }
 
     fn failing(&self, why: String) {
-        tracing::error!(collector = %self.name, %why, "nothing is collected");
-        self.collectors.supervision(&self.name, Some(Supervision::Failing(why)), false);
+        if self.collectors.supervision(&self.name, Some(Supervision::Failing(why.clone())), false) {
+            tracing::error!(collector = %self.name, %why, "nothing is collected");
+        }
     }
 
     async fn start(&self) -> io::Result<Child> {
@@ -157,7 +158,7 @@ impl Supervisor {
                 () = sleep(LOOK) => {}
                 () = stopped(stop) => {
                     self.ask_to_end().await;
-                    self.end_adopted(pid).await;
+                    self.end_adopted().await;
                     return Ended::Stopping;
                 }
             }
@@ -165,12 +166,14 @@ impl Supervisor {
         Ended::Gone(format!("{} of an earlier agent ended", self.name))
     }
 
-    async fn end_adopted(&self, pid: Option<u32>) {
+    async fn end_adopted(&self) {
+        // What the bus knows from the system, not what a file says: another process may have that pid by now.
+        let peers = self.gate.connected().borrow().clone();
+        let pid = peers.iter().find(|peer| peer.name == self.name).and_then(|peer| peer.pid);
         let began = Instant::now();
         while DataDirLock::is_held(&self.data_dir) && began.elapsed() < GRACE {
             sleep(Duration::from_millis(20)).await;
         }
-        // The pid is the holder's as long as the lock is held.
         if DataDirLock::is_held(&self.data_dir)
             && let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
             && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)

@@ -85,6 +85,8 @@ fn unconnected(error: &ConnectError) -> Failure {
         ConnectError::PermissionDenied { path } => {
             Failure::new(Kind::Refused, format!("no permission to use {}", path.display())).hint(OTHER_USER)
         }
+        ConnectError::Busy { .. } => Failure::caused(Kind::Unreachable, error)
+            .hint("try again in a moment; operators that ask nothing are disconnected after a minute"),
         ConnectError::Refused { .. } => Failure::caused(Kind::Refused, error).hint(OTHER_USER),
         ConnectError::PathTooLong { path, limit } => {
             let message = format!("the path {} is longer than the {limit} bytes that a socket's may have", path.display());
@@ -167,6 +169,16 @@ mod tests {
         insta::assert_snapshot!(told(&failure), @r"
         error: no agent listens on /run/daemoneye/agent.sock
         hint: `daemoneye-agent run` starts it; one that runs on other directories is found with --data-dir or --runtime-dir
+        exit 69
+        ");
+    }
+
+    #[test]
+    fn a_busy_agent_is_no_refusal() {
+        let failure = unconnected(&ConnectError::Busy { reason: "too many operators are connected".to_owned() });
+        insta::assert_snapshot!(told(&failure), @r"
+        error: the agent has no room for this connection now: too many operators are connected
+        hint: try again in a moment; operators that ask nothing are disconnected after a minute
         exit 69
         ");
     }

@@ -2,7 +2,7 @@
 
 use crate::proto::{
     Cancel, ControlPayload, EventBusMessage, Goodbye, HeartbeatPayload, RpcRequestPayload, RpcResponsePayload,
-    control_payload::Control, event_bus_message::Payload,
+    control_payload::Control, event_bus_message::Payload, goodbye::Kind,
 };
 
 /// What the broker may add to a message that it passes on: who sent it, and its own correlation id.
@@ -16,8 +16,8 @@ pub(crate) fn control(control: Control) -> EventBusMessage {
     message("", Payload::Control(ControlPayload { control: Some(control) }))
 }
 
-pub(crate) fn goodbye(reason: &str) -> EventBusMessage {
-    control(Control::Goodbye(Goodbye { reason: reason.to_owned() }))
+pub(crate) fn goodbye(kind: Kind, reason: &str) -> EventBusMessage {
+    control(Control::Goodbye(Goodbye { reason: reason.to_owned(), kind: kind.into() }))
 }
 
 pub(crate) fn cancel(correlation_id: u64) -> EventBusMessage {

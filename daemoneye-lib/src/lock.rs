@@ -3,7 +3,7 @@
 //! The lock is the operating system's, on the file `lock`, and ends with the process that holds it; the file itself
 //! stays, and holds the pid of the last holder. It is never deleted: a deleted lock file would let two holders in.
 
-use crate::config::create_private_dir;
+use crate::config::{create_private_dir, open_no_follow};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -57,8 +57,9 @@ impl DataDirLock {
         create_private_dir(dir).map_err(|error| LockError::Io { path: error.path, source: error.source })?;
         let path = dir.join(FILE);
         let failed = |source| LockError::Io { path: path.clone(), source };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = open_no_follow(&mut options, &path).map_err(failed)?;
         let mut tries = 1;
         loop {
             match file.try_lock() {
@@ -82,19 +83,22 @@ impl DataDirLock {
 
     /// Whether a live process holds the directory's lock.
     pub fn is_held(dir: &Path) -> bool {
-        let file = File::open(dir.join(FILE));
-        file.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+        look_at(dir).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
     }
 
     /// The pid that the directory's last holder wrote.
     pub fn last_holder(dir: &Path) -> Option<u32> {
-        File::open(dir.join(FILE)).ok().and_then(pid_in)
+        look_at(dir).ok().and_then(pid_in)
     }
 
     /// The directory that is locked.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+fn look_at(dir: &Path) -> io::Result<File> {
+    open_no_follow(OpenOptions::new().read(true), &dir.join(FILE))
 }
 
 fn pid_in(file: File) -> Option<u32> {
@@ -134,5 +138,23 @@ mod tests {
         });
         DataDirLock::acquire(temp.path()).unwrap();
         releasing.join().unwrap();
+    }
+
+    #[test]
+    fn neither_an_open_directory_nor_a_link_is_locked() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let temp = tempfile::tempdir().unwrap();
+        let precious = temp.path().join("precious");
+        std::fs::write(&precious, "all of it").unwrap();
+        symlink(&precious, temp.path().join(FILE)).unwrap();
+        let refused = DataDirLock::acquire(temp.path()).unwrap_err();
+        assert!(refused.to_string().contains("lock: it is a symbolic link"), "{refused}");
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "all of it");
+
+        std::fs::remove_file(temp.path().join(FILE)).unwrap();
+        std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = DataDirLock::acquire(temp.path()).unwrap_err();
+        assert!(refused.to_string().contains("mode 0777"), "{refused}");
+        assert!(!temp.path().join(FILE).exists());
     }
 }

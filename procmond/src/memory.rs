@@ -10,8 +10,9 @@
 //! shares, and the digest finds one that a power failure tore.
 
 use crate::differ::{Known, Table};
+use daemoneye_lib::config::open_no_follow;
 use prost::Message;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -73,7 +74,8 @@ pub(crate) enum LoadError {
 /// Reads the file; `None` when there is none.
 pub(crate) fn load(path: &Path) -> Result<Option<Memory>, LoadError> {
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
+    let file = open_no_follow(OpenOptions::new().read(true), path);
+    match file.and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)) {
         Ok(_) => decode(&bytes).map(Some).ok_or_else(|| LoadError::Foreign(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(LoadError::Read(path.to_owned(), error)),
@@ -141,10 +143,15 @@ impl Keeper {
     pub(crate) fn write(&mut self, header: &Header, table: &Table) -> io::Result<()> {
         let bytes = encode(header, table).map_err(io::Error::other)?;
         let new = self.path.with_extension("new");
+        // An earlier process may have left one.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&new).and_then(|mut file| file.write_all(&bytes))?;
-        std::fs::rename(&new, &self.path)?;
+        options.write(true).create_new(true).mode(0o600);
+        open_no_follow(&mut options, &new)?.write_all(&bytes)?;
+        fs::rename(&new, &self.path)?;
         self.written = Some(Instant::now());
         self.rest = Duration::from_secs((bytes.len() / BYTES_PER_SECOND) as u64).min(LONGEST);
         self.news = false;
@@ -183,6 +190,21 @@ mod tests {
         assert_eq!(memory.header, header());
         assert_eq!(memory.table.iter().len(), 2);
         assert_eq!(memory.table.get(9), table().get(9));
+    }
+
+    #[test]
+    fn neither_file_is_reached_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, precious) = (dir.path().join("known.bin"), dir.path().join("precious"));
+        let content = encode(&header(), &table()).unwrap();
+        fs::write(&precious, &content).unwrap();
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        assert!(matches!(load(&path), Err(LoadError::Read(..))));
+        std::os::unix::fs::symlink(&precious, path.with_extension("new")).unwrap();
+        Keeper::new(path.clone()).write(&header(), &Table::default()).unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), content, "the link's target is untouched");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file(), "the link gave way to the file");
+        assert_eq!(load(&path).unwrap().unwrap().table.iter().len(), 0);
     }
 
     #[test]

@@ -1,11 +1,9 @@
 //! One scan as JSON lines, for whoever wants to know what procmond sees.
 
 use crate::scan::{Glance, Interrupted, Observed, ProcessCollector, ScanCounts, ScanError, Visitor};
-use daemoneye_lib::models::columns::{self, Value};
-use daemoneye_lib::models::time::rfc3339;
+use daemoneye_lib::models::columns::{Column, PROCESS};
 use daemoneye_lib::proto::common::ProcessRecord;
-use daemoneye_lib::proto::ipc::ColumnKind;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use std::io::{self, Write};
 
 /// Why a scan was not printed to its end.
@@ -51,21 +49,8 @@ impl<W: Write> Visitor for Printer<W> {
 }
 
 fn json(record: &ProcessRecord) -> Json {
-    let fields = columns::PROCESS.iter().map(|column| {
-        let value = match ((column.get)(record), column.kind) {
-            (Value::Null, _) => Json::Null,
-            (Value::Integer(ns), ColumnKind::Time) => rfc3339(ns).into(),
-            (Value::Integer(number), ColumnKind::Boolean) => (number != 0).into(),
-            (Value::Integer(number), _) => number.into(),
-            (Value::Real(number), _) => number.into(),
-            (Value::Text(text), ColumnKind::Json) => {
-                serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into())
-            }
-            (Value::Text(text), _) => text.into_owned().into(),
-        };
-        (column.name.to_owned(), value)
-    });
-    Json::Object(Map::from_iter(fields))
+    let field = |column: &Column<ProcessRecord>| (column.name.to_owned(), (column.get)(record).json(column.kind));
+    Json::Object(PROCESS.iter().map(field).collect())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::{Failure, host, poll};
 use rustix::process::Signal;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -16,6 +16,7 @@ pub struct Child {
     process: std::process::Child,
     pid: u32,
     files: TempDir,
+    stderr: PathBuf,
 }
 
 impl Child {
@@ -25,19 +26,30 @@ impl Child {
     }
 
     /// Starts the command; its standard input is a file with these bytes.
-    pub fn spawn_with_input(mut command: Command, input: &[u8]) -> Result<Self, Failure> {
+    pub fn spawn_with_input(command: Command, input: &[u8]) -> Result<Self, Failure> {
+        Self::start(command, input, None)
+    }
+
+    /// Starts the command; its standard error, and that of what it starts, is added to the end of this file.
+    pub fn spawn_logging(command: Command, log: &Path) -> Result<Self, Failure> {
+        Self::start(command, b"", Some(log))
+    }
+
+    fn start(mut command: Command, input: &[u8], log: Option<&Path>) -> Result<Self, Failure> {
         let program = PathBuf::from(command.get_program());
         let cannot = |error: std::io::Error| Failure::new(format!("cannot start {}: {error}", program.display()));
         let files = tempfile::Builder::new().prefix("daemoneye-child-").tempdir().map_err(cannot)?;
         let at = |name| files.path().join(name);
         std::fs::write(at("stdin"), input).map_err(cannot)?;
+        let stderr = log.map_or_else(|| at("stderr"), Path::to_path_buf);
+        let log = OpenOptions::new().create(true).append(true).open(&stderr).map_err(cannot)?;
         command
             .stdin(File::open(at("stdin")).map_err(cannot)?)
             .stdout(Stdio::from(File::create(at("stdout")).map_err(cannot)?))
-            .stderr(Stdio::from(File::create(at("stderr")).map_err(cannot)?))
+            .stderr(Stdio::from(log))
             .process_group(0);
         let process = command.spawn().map_err(cannot)?;
-        Ok(Self { pid: process.id(), process, files })
+        Ok(Self { pid: process.id(), process, files, stderr })
     }
 
     /// Its pid, which is also the id of its process group.
@@ -52,7 +64,7 @@ impl Child {
 
     /// What it has written to standard error so far.
     pub fn stderr(&self) -> String {
-        read_lossy(&self.files.path().join("stderr"))
+        read_lossy(&self.stderr)
     }
 
     /// Sends it a signal; an error when it has ended.

@@ -2,6 +2,7 @@
 
 use crate::{Child, Failure, Output, Signal, Site, poll};
 use serde_json::Value;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a start may take on a busy machine.
@@ -9,7 +10,12 @@ const START: Duration = Duration::from_secs(60);
 /// How long an orderly end may take.
 const END: Duration = Duration::from_secs(3);
 
+/// What is shown of the log of a failed test.
+const LAST_LINES: usize = 60;
+
 /// A running agent and its site. Dropping it ends both without ceremony; [`Monitor::stop`] ends it as an operator would.
+///
+/// What the agents and collectors of the site write to standard error is in one file, over all their ends and restarts.
 pub struct Monitor {
     // Before the site: fields drop in this order, and collectors are to be ended after their agent.
     agent: Child,
@@ -26,18 +32,35 @@ impl Monitor {
 
     /// Starts an agent without waiting for anything.
     pub fn spawn(site: Site) -> Result<Self, Failure> {
-        Ok(Self { agent: Child::spawn(site.agent()?)?, site })
+        Ok(Self { agent: Child::spawn_logging(site.agent()?, &log(&site))?, site })
     }
 
     /// Starts another agent on the same site, after the end of this one, and waits for it as [`Monitor::start`] does.
     ///
     /// A collector that survived the agent is left alone.
     pub fn restart(&mut self) -> Result<(), Failure> {
+        self.respawn()?;
+        self.wait_until_ready()
+    }
+
+    /// The same without waiting for anything.
+    pub fn respawn(&mut self) -> Result<(), Failure> {
         if self.agent.exited()?.is_none() {
             return Err(Failure::new(format!("agent {} still runs", self.agent.pid())));
         }
-        self.agent = Child::spawn(self.site.agent()?)?;
-        self.wait_until_ready()
+        self.agent = Child::spawn_logging(self.site.agent()?, &log(&self.site))?;
+        Ok(())
+    }
+
+    /// Ends the agent as `kill -9` does, and waits until it is gone. Its collector survives.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.agent.signal(Signal::KILL)?;
+        self.agent.wait_timeout(START).map(drop)
+    }
+
+    /// What all programs of this site have written to standard error so far.
+    pub fn log(&self) -> String {
+        self.agent.stderr()
     }
 
     /// Waits until health is ok or degraded; a failure when the agent ends before, or after a minute.
@@ -105,8 +128,13 @@ impl Monitor {
 
     /// Ends it with SIGTERM: a failure unless the agent exits with 0 within three seconds and no collector stays behind.
     pub fn stop(&mut self) -> Result<(), Failure> {
+        self.stop_by(Signal::TERM)
+    }
+
+    /// The same with another signal.
+    pub fn stop_by(&mut self, signal: Signal) -> Result<(), Failure> {
         let asked = Instant::now();
-        self.agent.signal(Signal::TERM)?;
+        self.agent.signal(signal)?;
         let status = self.agent.wait_timeout(END)?;
         if !status.success() {
             return Err(Failure::new(format!("the agent ended with {status}; its stderr:\n{}", self.agent.stderr())));
@@ -115,4 +143,19 @@ impl Monitor {
         poll(left, || self.site.processes().is_empty())
             .ok_or_else(|| Failure::new(format!("the agent left processes behind: {:?}", self.site.processes())))
     }
+}
+
+impl Drop for Monitor {
+    /// A failed test shows what the programs had to say last.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the monitor's stderr:\n{}", lines[lines.len().saturating_sub(LAST_LINES)..].join("\n"));
+        }
+    }
+}
+
+fn log(site: &Site) -> PathBuf {
+    site.root().join("stderr")
 }

@@ -3,6 +3,7 @@
 use crate::{Failure, find_binary, poll};
 use rustix::process::Signal;
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Output {
 pub struct Site {
     root: TempDir,
     rules: PathBuf,
+    programs: Option<PathBuf>,
+    user: Option<u32>,
 }
 
 impl Site {
@@ -38,7 +41,7 @@ impl Site {
         }
         std::fs::write(root.path().join("config.toml"), "").map_err(cannot)?;
         let rules = root.path().join("rules");
-        Ok(Self { root, rules })
+        Ok(Self { root, rules, programs: None, user: None })
     }
 
     /// The same with another rules directory, which stays where it is.
@@ -54,6 +57,37 @@ impl Site {
         std::fs::write(&path, text)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
         Ok(self)
+    }
+
+    /// The same with the programs in a directory of the site, `programs`: what is not there yet is linked from where it was
+    /// built, so that one can be put into another's place first.
+    pub fn with_own_programs(mut self) -> Result<Self, Failure> {
+        let dir = self.root().join("programs");
+        let cannot = |error: std::io::Error| Failure::new(format!("cannot fill {}: {error}", dir.display()));
+        std::fs::create_dir_all(&dir).map_err(cannot)?;
+        for name in ["daemoneye-agent", "daemoneye-cli", "procmond"] {
+            let (built, own) = (find_binary(name)?, dir.join(name));
+            if !own.exists() {
+                // Another file system takes no link.
+                std::fs::hard_link(&built, &own).or_else(|_| std::fs::copy(&built, &own).map(drop)).map_err(cannot)?;
+            }
+        }
+        self.programs = Some(dir);
+        Ok(self)
+    }
+
+    /// The same with everything in it owned by this user, as whom all programs run; only root can do this.
+    pub fn as_user(self, uid: u32) -> Result<Self, Failure> {
+        let mut site = self.with_own_programs()?;
+        let own = |path: &Path| {
+            std::os::unix::fs::chown(path, Some(uid), Some(uid))
+                .map_err(|error| Failure::new(format!("cannot give {} to user {uid}: {error}", path.display())))
+        };
+        for place in [site.root(), &site.root().join("home"), &site.root().join("rules"), &site.config_file()] {
+            own(place)?;
+        }
+        site.user = Some(uid);
+        Ok(site)
     }
 
     /// The directory that holds everything else; tests may put more into it.
@@ -92,7 +126,14 @@ impl Site {
     /// One of our programs, told to work in this site and nowhere else: no environment variable, home or configuration
     /// file of the machine reaches it.
     pub fn command(&self, program: &str) -> Result<Command, Failure> {
-        let mut command = Command::new(find_binary(program)?);
+        let path = match &self.programs {
+            Some(dir) => dir.join(program),
+            None => find_binary(program)?,
+        };
+        let mut command = Command::new(path);
+        if let Some(uid) = self.user {
+            command.uid(uid).gid(uid);
+        }
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if ["DAEMONEYE_", "PROCMOND_", "XDG_"].iter().any(|prefix| text.starts_with(prefix)) {

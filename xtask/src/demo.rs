@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use testkit::{Child, Failure, Monitor, Site, poll, start_ticks, workspace_root};
+use testkit::{Child, Failure, Monitor, Site, start_ticks, workspace_root};
 
 /// The verb under which this program plays the suspicious one: a copy of itself runs on every host, a copy of the host's
 /// `sleep` does not where that is one program of many names.
@@ -29,7 +29,7 @@ pub(crate) fn run(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     if build {
-        programs::build()?;
+        programs::build(None)?;
     }
     let rules_dir = rules_dir.unwrap_or_else(|| workspace_root().join("rules"));
     let rules_dir = rules_dir
@@ -53,7 +53,7 @@ pub(crate) fn run(
     steps.check("the alert carries its process key", same("process_key", carried, &key))?;
     steps.check("a query by that key finds it", found_by_key(&monitor, &key, suspect.pid()))?;
 
-    steps.idle(watch_for.saturating_sub(begun.elapsed()))?;
+    steps.interrupt.idle(watch_for.saturating_sub(begun.elapsed()))?;
     steps.check("it caused one alert and no more", one_alert(&monitor, suspect.pid()))?;
     steps.check("procmond still runs, and it is the same one", same("pid", monitor.procmond_pid(), procmond))?;
     steps.check("nothing was missed, apart from what polling misses", no_gaps(&monitor))?;
@@ -80,14 +80,10 @@ impl<W: Write> Steps<'_, W> {
         &mut self,
         what: &str,
         limit: Duration,
-        mut ask: impl FnMut() -> Result<Option<T>, Failure>,
+        ask: impl FnMut() -> Result<Option<T>, Failure>,
     ) -> Result<T, Failure> {
-        let answer = poll(limit, || self.interrupt.check().and_then(|()| ask()).transpose());
-        self.check(what, answer.unwrap_or_else(|| Err(Failure::new(format!("not within {limit:?}")))))
-    }
-
-    fn idle(&self, duration: Duration) -> Result<(), Failure> {
-        poll(duration, || self.interrupt.check().err()).map_or(Ok(()), Err)
+        let answer = self.interrupt.wait(limit, ask);
+        self.check(what, answer)
     }
 }
 

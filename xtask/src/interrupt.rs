@@ -1,12 +1,13 @@
-//! Ctrl-C and SIGTERM while the demo runs: remembered instead of deadly, so that the demo can clean up behind itself.
+//! Ctrl-C and SIGTERM while a command runs: remembered instead of deadly, so that it can clean up behind itself.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use testkit::Failure;
+use std::time::Duration;
+use testkit::{Failure, poll};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether the demo has been asked to end.
+/// Whether this program has been asked to end.
 #[derive(Clone)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
@@ -29,9 +30,24 @@ impl Interrupt {
         Ok(asked)
     }
 
-    /// A failure once the demo has been asked to end.
+    /// A failure once this program has been asked to end.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         if self.0.load(Ordering::Relaxed) { Err(Failure::new("interrupted")) } else { Ok(()) }
+    }
+
+    /// Asks until the answer is there; a failure when it is not there within the limit.
+    pub(crate) fn wait<T>(
+        &self,
+        limit: Duration,
+        mut ask: impl FnMut() -> Result<Option<T>, Failure>,
+    ) -> Result<T, Failure> {
+        let answer = poll(limit, || self.check().and_then(|()| ask()).transpose());
+        answer.unwrap_or_else(|| Err(Failure::new(format!("not within {limit:?}"))))
+    }
+
+    /// Lets time pass.
+    pub(crate) fn idle(&self, duration: Duration) -> Result<(), Failure> {
+        poll(duration, || self.check().err()).map_or(Ok(()), Err)
     }
 }
 

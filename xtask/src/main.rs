@@ -1,4 +1,5 @@
-//! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask boundaries`.
+//! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask measure`,
+//! `cargo xtask boundaries`.
 //!
 //! They build on what the programs print and on nothing inside them; the one exception is the process key, which the demo
 //! computes from `/proc` itself.
@@ -6,6 +7,7 @@
 mod boundaries;
 mod demo;
 mod interrupt;
+mod measure;
 mod programs;
 mod up;
 
@@ -46,6 +48,21 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
+    /// Measure what the programs cost on this host, and print the figures as Markdown tables
+    Measure {
+        /// Idle processes to enumerate
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        processes: u32,
+        /// Alerts whose way is timed
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+        alerts: u32,
+        /// The profile of cargo in which the programs are built
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Check that each crate depends only on what it may depend on
     Boundaries,
     /// The suspicious program of the demo, under another name: does nothing for some seconds
@@ -59,6 +76,9 @@ fn main() -> ExitCode {
         Command::Up { no_build, agent_arguments } => up::run(!no_build, &agent_arguments),
         Command::Demo { seconds, rules_dir, no_build } => {
             demo::run(!no_build, Duration::from_secs(seconds), rules_dir, &mut out)
+        }
+        Command::Measure { processes, alerts, profile, no_build } => {
+            measure::run(&measure::Options { processes, alerts, profile, build: !no_build }, &mut out)
         }
         Command::Boundaries => boundaries::run(&mut out),
         Command::Sleep { seconds } => {

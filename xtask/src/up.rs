@@ -9,7 +9,7 @@ use testkit::{Failure, find_binary, workspace_root};
 /// Replaces this process by the agent, so that Ctrl-C, SIGTERM and the exit code are the agent's own.
 pub(crate) fn run(build: bool, agent_arguments: &[OsString]) -> Result<(), Failure> {
     if build {
-        programs::build()?;
+        programs::build(None)?;
     }
     let mut command = Command::new(find_binary("daemoneye-agent")?);
     command.arg("run").args(["--status", "auto"]);

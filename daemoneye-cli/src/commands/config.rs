@@ -4,6 +4,7 @@ use crate::failure::Failure;
 use crate::output::{Kept, Outcome, Screen, Style, text_columns};
 use daemoneye_lib::config::{
     self, Component, Config, DirectoryError, Environment, OutputFormat, Overrides, Sink, Usable, check_directory,
+    check_private_dir,
 };
 use daemoneye_lib::models::text::for_terminal;
 use daemoneye_lib::proto::ipc::{Cell, Completeness, cell};
@@ -121,7 +122,9 @@ fn check(
 }
 
 enum Need {
-    /// Made when it is missing.
+    /// For this user alone; made when it is missing.
+    Own,
+    /// Files are made in it.
     Write,
     /// Must be there.
     Read,
@@ -130,6 +133,7 @@ enum Need {
 impl Need {
     fn judge(&self, path: &Path) -> Result<Usable, DirectoryError> {
         match self {
+            Self::Own => check_private_dir(path),
             Self::Write => check_directory(path, true),
             Self::Read => match check_directory(path, false)? {
                 Usable::Exists => Ok(Usable::Exists),
@@ -145,7 +149,7 @@ impl Need {
 /// What each program does with which directory.
 fn directories(component: Component, config: &Config) -> Vec<(String, PathBuf, Need)> {
     let app = &config.app;
-    let data = || ("app.data_dir".to_owned(), app.directory_of(component), Need::Write);
+    let data = || ("app.data_dir".to_owned(), app.directory_of(component), Need::Own);
     let runtime = |need| ("app.runtime_dir".to_owned(), app.runtime_dir.clone(), need);
     match component {
         Component::Cli => vec![runtime(Need::Read)],
@@ -156,7 +160,7 @@ fn directories(component: Component, config: &Config) -> Vec<(String, PathBuf, N
                 Sink::Stdout { .. } => None,
             };
             let rules = ("rules.dir".to_owned(), config.rules.dir.clone(), Need::Read);
-            [data(), runtime(Need::Write), rules].into_iter().chain(config.sinks.iter().filter_map(file)).collect()
+            [data(), runtime(Need::Own), rules].into_iter().chain(config.sinks.iter().filter_map(file)).collect()
         }
     }
 }

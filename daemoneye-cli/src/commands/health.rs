@@ -9,7 +9,7 @@ use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{Cell, Completeness, ComponentHealth, HealthReport, HealthStatus, cell};
 
 /// What a report in test mode says of itself.
-const TEST_MODE: &str = "test mode: shortened intervals, reproducible ids; never for production";
+const TEST_MODE: &str = "test mode: an agent for tests, never for production";
 
 pub(crate) async fn run(
     executor: &impl QueryExecutor,
@@ -136,7 +136,7 @@ mod tests {
         let (out, err, code) = ask(&script(HealthStatus::Degraded, true), OutputFormat::Table);
         insta::assert_snapshot!(out, @r"
         degraded: daemoneye-agent 0.1.0, pid 7, since 2023-11-14 22:13:20 UTC
-        test mode: shortened intervals, reproducible ids; never for production
+        test mode: an agent for tests, never for production
         component           status    detail
         store               ok        1,204 events
         collector procmond  degraded  mode poll: no kernel source

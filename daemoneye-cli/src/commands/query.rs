@@ -5,13 +5,11 @@ use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen, Style};
 use crate::parameters;
 use daemoneye_lib::config::OutputFormat;
+use daemoneye_lib::detection::MAX_SQL_BYTES;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Longer SQL is refused here already; the agent would refuse it too.
-const MAX_SQL_BYTES: usize = 64 << 10;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -45,6 +43,7 @@ impl Arguments {
             (None, Some("-")) => bounded(stdin, "stdin")?,
             (None, sql) => sql.unwrap_or_default().to_owned(),
         };
+        // The agent would refuse it too.
         if sql.len() > MAX_SQL_BYTES {
             let message = format!("the SQL has more than {MAX_SQL_BYTES} bytes");
             return Err(Failure::new(Kind::Refused, message).hint("put long lists of values into parameters"));

@@ -1,6 +1,7 @@
 //! JSON: one document, or an object on each line.
 
-use super::{Sheet, cell, unique_names};
+use super::{Sheet, unique_names};
+use daemoneye_lib::models::columns;
 use daemoneye_lib::models::text::for_terminal;
 use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, ResultColumn};
 use serde::Serialize;
@@ -32,7 +33,7 @@ impl Sheet for Document<'_> {
 
     fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
         write!(self.out, "{}", if std::mem::take(&mut self.first) { "\n" } else { ",\n" })?;
-        write(self.out, &self.rows.object(cells))
+        write(self.out, &self.rows.object(&cells))
     }
 
     fn end(&mut self, completeness: &Completeness) -> io::Result<()> {
@@ -62,7 +63,7 @@ impl Sheet for Lines<'_> {
     }
 
     fn row(&mut self, cells: Vec<Cell>) -> io::Result<()> {
-        write(self.out, &self.rows.object(cells))?;
+        write(self.out, &self.rows.object(&cells))?;
         writeln!(self.out)
     }
 
@@ -82,8 +83,8 @@ impl Rows {
         Self { names: unique_names(columns), kinds: columns.iter().map(ResultColumn::kind).collect() }
     }
 
-    fn object(&self, cells: Vec<Cell>) -> Value {
-        let values = self.kinds.iter().zip(cells).map(|(kind, cell)| cell::json(*kind, cell));
+    fn object(&self, cells: &[Cell]) -> Value {
+        let values = self.kinds.iter().zip(cells).map(|(kind, cell)| columns::Value::from(cell).json(*kind));
         Value::Object(self.names.iter().cloned().zip(values).collect::<Map<_, _>>())
     }
 }

@@ -16,10 +16,13 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
-use super::{BrokerConfig, Event, GRACE, Member};
+use super::{
+    BrokerConfig, Event, GRACE, Member,
+    room::{Place, Places, Waiting},
+};
 use crate::{
     auth::{Admission, Gate, PROTOCOL, Peer, PeerIds},
     frame::{self, MAX_FRAME, ReadError},
@@ -27,6 +30,7 @@ use crate::{
     os,
     proto::{
         ControlPayload, EventBusMessage, Hello, Role, Welcome, control_payload::Control, event_bus_message::Payload,
+        goodbye::Kind,
     },
     queue::{Credit, Delivery, Outbox},
 };
@@ -41,6 +45,7 @@ const MAX_HELLO: usize = 4096;
 pub(super) struct Door {
     pub(super) connection: u64,
     pub(super) gate: Gate,
+    pub(super) places: Places,
     pub(super) config: Arc<BrokerConfig>,
     /// What each collector may have on its way to the agent's own parts. By name and not by connection: coming back does not
     /// make room.
@@ -50,7 +55,10 @@ pub(super) struct Door {
     pub(super) events: mpsc::Sender<Event>,
 }
 
-/// Why a connection is refused before it has a name.
+/// Why a connection is turned away.
+type Refusal = (Kind, String);
+
+/// A connection that is turned away before it has a name.
 struct Stranger {
     connection: u64,
     ids: Option<PeerIds>,
@@ -68,13 +76,12 @@ impl fmt::Display for Stranger {
 
 impl Door {
     /// Serves a connection until it ends.
-    pub(super) async fn serve(self, stream: Stream) {
-        let admission = match timeout(HELLO_PATIENCE, self.greet(&stream)).await {
-            Ok(Ok((admission, ids))) => (admission, ids),
-            Ok(Err(reason)) => return self.turn_away(&stream, &reason).await,
-            Err(_) => return self.turn_away(&stream, "no Hello within 5 s").await,
+    pub(super) async fn serve(self, stream: Stream, waiting: Waiting) {
+        let (Admission { role, name, session_key }, ids, _place) = match self.greet(&stream, waiting.dismissed).await {
+            Ok(admitted) => admitted,
+            Err((kind, reason)) => return self.turn_away(&stream, kind, &reason).await,
         };
-        let (Admission { role, name, session_key }, ids) = admission;
+        drop(waiting.room);
         let peer = Peer { role, name: name.clone(), uid: ids.uid, pid: ids.pid, connection: self.connection };
         let welcome = message::control(Control::Welcome(Welcome {
             protocol: PROTOCOL,
@@ -112,24 +119,49 @@ impl Door {
     }
 
     /// Refuses a connection that has no name yet.
-    pub(super) async fn turn_away(&self, stream: &Stream, reason: &str) {
+    async fn turn_away(&self, stream: &Stream, kind: Kind, reason: &str) {
         let ids = os::peer_ids(stream).ok();
         self.gate.note_refusal(&Stranger { connection: self.connection, ids }, reason);
         let mut writer = stream;
         // A fresh socket's buffer has room, so this waits for nobody who behaves.
-        let _ = timeout(GRACE / 4, write_message(&mut writer, &message::goodbye(reason))).await;
+        let _ = timeout(GRACE / 4, write_message(&mut writer, &message::goodbye(kind, reason))).await;
     }
 
-    async fn greet(&self, mut stream: &Stream) -> Result<(Admission, PeerIds), String> {
-        let ids = os::peer_ids(stream).map_err(|error| format!("the peer's credentials cannot be read: {error}"))?;
-        let hello = match frame::read(&mut stream, MAX_HELLO).await {
-            Ok(Some(payload)) => hello_in(&payload).ok_or("the first message is not a Hello")?,
-            Ok(None) => return Err("the connection ended before a Hello".into()),
-            Err(error) => return Err(error.to_string()),
+    /// Hears who it is, finds it a place, and only then has the gate decide, which may use a token up.
+    async fn greet(
+        &self,
+        stream: &Stream,
+        mut dismissed: oneshot::Receiver<()>,
+    ) -> Result<(Admission, PeerIds, Place), Refusal> {
+        let deadline = Instant::now() + HELLO_PATIENCE;
+        let other = |reason: String| (Kind::Other, reason);
+        let ids = os::peer_ids(stream)
+            .map_err(|error| other(format!("the peer's credentials cannot be read: {error}")))?;
+        let hello = tokio::select! {
+            biased;
+            heard = timeout_at(deadline, hear(stream)) => {
+                heard.unwrap_or_else(|_| Err("no Hello within 5 s".to_owned())).map_err(other)?
+            }
+            _ = &mut dismissed => return Err((Kind::Busy, "too many connections that have not said Hello".to_owned())),
         };
+        drop(dismissed);
+        let place = self.places.take(hello.role()).map_err(|reason| (Kind::Busy, reason.to_owned()))?;
         let gate = self.gate.clone();
-        let decided = tokio::task::spawn_blocking(move || gate.admit(&hello, ids)).await;
-        Ok((decided.map_err(|error| format!("the gate failed: {error}"))??, ids))
+        match timeout_at(deadline, tokio::task::spawn_blocking(move || gate.admit(&hello, ids))).await {
+            Ok(Ok(Ok(admission))) => Ok((admission, ids, place)),
+            Ok(Ok(Err(reason))) => Err((Kind::Denied, reason)),
+            Ok(Err(error)) => Err(other(format!("the gate failed: {error}"))),
+            Err(_) => Err(other("the gate did not decide within 5 s".to_owned())),
+        }
+    }
+}
+
+/// The first message of a connection.
+async fn hear(mut stream: &Stream) -> Result<Hello, String> {
+    match frame::read(&mut stream, MAX_HELLO).await {
+        Ok(Some(payload)) => hello_in(&payload).ok_or_else(|| "the first message is not a Hello".to_owned()),
+        Ok(None) => Err("the connection ended before a Hello".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -18,6 +18,7 @@
 //! The broker knows no process and no alert: payloads are bytes to it.
 
 mod connection;
+mod room;
 mod router;
 
 use std::{
@@ -33,10 +34,7 @@ use std::{
     time::Duration,
 };
 
-use interprocess::local_socket::{
-    tokio::{Listener, Stream},
-    traits::tokio::Listener as _,
-};
+use interprocess::local_socket::{tokio::Listener, traits::tokio::Listener as _};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
 use crate::{
@@ -48,6 +46,7 @@ use crate::{
     queue::{Credit, Outbox},
 };
 pub(crate) use connection::write_message;
+use room::{Places, Porch};
 pub(crate) use router::{Event, Member};
 
 /// Events on their way to the router; a connection waits while there are more. What they may hold is bounded by credit.
@@ -66,8 +65,11 @@ pub struct BrokerConfig {
     pub path: PathBuf,
     /// Where collectors' session keys are kept.
     pub sessions_dir: PathBuf,
-    /// Connections through the socket at one time; one more is refused.
+    /// Connections through the socket at one time, a quarter of them for collectors alone; one more is told to come again.
+    /// Those that have not said who they are have 16 places of their own.
     pub max_connections: usize,
+    /// How long an operator may keep a connection on which it waits for nothing.
+    pub operator_patience: Duration,
     /// Messages that may wait for one connection, and messages of one connection that may wait for the agent's own parts.
     pub queue_messages: usize,
     /// The same in bytes; at least one frame.
@@ -75,12 +77,13 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// 64 connections, 1,024 messages, 8 MiB.
+    /// 64 connections, 60 s of patience, 1,024 messages, 8 MiB.
     pub fn new(path: impl Into<PathBuf>, sessions_dir: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             sessions_dir: sessions_dir.into(),
             max_connections: 64,
+            operator_patience: Duration::from_secs(60),
             queue_messages: 1024,
             queue_bytes: 2 * MAX_FRAME,
         }
@@ -229,10 +232,12 @@ impl Broker {
         let Self { config, listener, gate, connections, locals, events: (events, inbox), _lock } = self;
         let locals = locals.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut router = JoinSet::new();
-        router.spawn(router::Router::new(inbox, gate.clone(), locals).run());
+        router.spawn(router::Router::new(inbox, gate.clone(), locals, config.operator_patience).run());
 
         let config = Arc::new(config);
         let senders = Arc::default();
+        let mut porch = Porch::default();
+        let places = Places::new(config.max_connections);
         let mut tasks = JoinSet::new();
         let mut stop = pin!(stop);
         let mut failing_since = None;
@@ -250,12 +255,14 @@ impl Broker {
                     let door = connection::Door {
                         connection,
                         gate: gate.clone(),
+                        places: places.clone(),
                         config: Arc::clone(&config),
                         senders: Arc::clone(&senders),
                         queue: Outbox::new(config.credit()),
                         events: events.clone(),
                     };
-                    admit(&mut tasks, config.max_connections, door, stream).await;
+                    let waiting = porch.enter().await;
+                    tasks.spawn(door.serve(stream, waiting));
                 }
                 Err(source) if failing_since.get_or_insert_with(Instant::now).elapsed() > ACCEPT_PATIENCE => {
                     break Err(RunError::Accept { path: config.path.clone(), source });
@@ -273,14 +280,6 @@ impl Broker {
 
     fn next_connection(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}
-
-async fn admit(tasks: &mut JoinSet<()>, most: usize, door: connection::Door, stream: Stream) {
-    if tasks.len() < most {
-        tasks.spawn(door.serve(stream));
-    } else {
-        door.turn_away(&stream, "too many connections").await;
     }
 }
 

@@ -2,9 +2,15 @@
 //!
 //! It owns all of this alone, is told by [`Event`]s, and never waits for anybody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
 
 use crate::{
     auth::{Gate, Peer},
@@ -12,7 +18,7 @@ use crate::{
     policy::{self, Act},
     proto::{
         Cancel, ControlPayload, EventBusMessage, Role, RpcRequestPayload, RpcResponsePayload, RpcStatus, Subscribe,
-        control_payload::Control, event_bus_message::Payload,
+        control_payload::Control, event_bus_message::Payload, goodbye::Kind,
     },
     queue::{Delivery, Outbox, Permit},
     topic::{self, Pattern},
@@ -45,6 +51,8 @@ pub(crate) struct Member {
     subscriptions: Vec<Subscription>,
     /// Calls of this member that are under way: its correlation id to ours.
     calls: HashMap<u64, u64>,
+    /// Since when it was found idle, unless it has called since.
+    idle_since: Option<Instant>,
     /// What makes a member of the socket one; dropping it tells the connection that it is closed.
     remote: Option<Remote>,
 }
@@ -71,12 +79,17 @@ struct Call {
 impl Member {
     /// A part of this process.
     pub(crate) fn local(peer: Peer, outbox: Outbox) -> Self {
-        Self { peer, outbox, subscriptions: Vec::new(), calls: HashMap::new(), remote: None }
+        Self { peer, outbox, subscriptions: Vec::new(), calls: HashMap::new(), idle_since: None, remote: None }
     }
 
     /// Somebody who came through the socket, and what to greet them with.
     pub(crate) fn remote(peer: Peer, outbox: Outbox, alive: oneshot::Sender<()>, welcome: EventBusMessage) -> Self {
         Self { remote: Some(Remote { _alive: alive, welcome: Some(welcome) }), ..Self::local(peer, outbox) }
+    }
+
+    /// Whether it is an operator that waits for nothing: neither for an answer nor for publications.
+    fn is_idle(&self) -> bool {
+        self.peer.role == Role::Operator && self.calls.is_empty() && self.subscriptions.is_empty()
     }
 
     fn listens_to(&self, topic: &str, serve: bool) -> bool {
@@ -102,6 +115,8 @@ impl Member {
 pub(super) struct Router {
     inbox: mpsc::Receiver<Event>,
     gate: Gate,
+    /// How long an operator may stay idle.
+    patience: Duration,
     /// By connection, so in the order in which they came.
     members: BTreeMap<u64, Member>,
     /// By the id that the server knows.
@@ -110,13 +125,23 @@ pub(super) struct Router {
 }
 
 impl Router {
-    pub(super) fn new(inbox: mpsc::Receiver<Event>, gate: Gate, locals: Vec<Member>) -> Self {
+    pub(super) fn new(inbox: mpsc::Receiver<Event>, gate: Gate, locals: Vec<Member>, patience: Duration) -> Self {
         let members = locals.into_iter().map(|member| (member.peer.connection, member)).collect();
-        Self { inbox, gate, members, calls: HashMap::new(), last_call: 0 }
+        Self { inbox, gate, patience, members, calls: HashMap::new(), last_call: 0 }
     }
 
     pub(super) async fn run(mut self) {
-        while let Some(event) = self.inbox.recv().await {
+        let mut rounds = interval((self.patience / 8).max(Duration::from_millis(1)));
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let event = tokio::select! {
+                event = self.inbox.recv() => event,
+                now = rounds.tick() => {
+                    self.dismiss_idle(now);
+                    continue;
+                }
+            };
+            let Some(event) = event else { break };
             match event {
                 Event::Joined(member) => self.join(*member),
                 Event::Message { connection, message, permit } => {
@@ -156,7 +181,7 @@ impl Router {
     fn remove(&mut self, connection: u64, reason: &str) {
         let Some(member) = self.members.remove(&connection) else { return };
         tracing::debug!(peer = %member.peer, reason, "left the bus");
-        member.outbox.push_with(goodbye(reason), Permit::free());
+        member.outbox.push_with(goodbye(Kind::Other, reason), Permit::free());
         member.outbox.credit.close();
         for id in member.calls.values() {
             self.cancel(*id);
@@ -175,6 +200,21 @@ impl Router {
         }
         if member.remote.is_some() {
             self.show_peers();
+        }
+    }
+
+    /// Operators that hold a place and do nothing make room for others.
+    fn dismiss_idle(&mut self, now: Instant) {
+        let mut idle = Vec::new();
+        for (connection, member) in &mut self.members {
+            if !member.is_idle() {
+                member.idle_since = None;
+            } else if now.duration_since(*member.idle_since.get_or_insert(now)) >= self.patience {
+                idle.push(*connection);
+            }
+        }
+        for connection in idle {
+            self.remove(connection, "no call for too long");
         }
     }
 
@@ -339,6 +379,7 @@ impl Router {
         self.calls.insert(id, Call { caller: from, callers_id, server: server.peer.connection });
         if let Some(caller) = self.members.get_mut(&from) {
             caller.calls.insert(callers_id, id);
+            caller.idle_since = None;
         }
         Ok(())
     }

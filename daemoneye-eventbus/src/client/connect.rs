@@ -18,7 +18,7 @@ use crate::{
     message, os,
     proto::{
         ControlPayload, EventBusMessage, Goodbye, Hello, Role, Welcome, control_payload::Control,
-        event_bus_message::Payload,
+        event_bus_message::Payload, goodbye::Kind,
     },
     queue::Credit,
     secret::{SessionKey, Token},
@@ -87,7 +87,13 @@ pub enum ConnectError {
         /// The most bytes.
         limit: usize,
     },
-    /// The agent does not let us in.
+    /// The agent has no room at present. What we showed is not used up.
+    #[error("the agent has no room for this connection now: {reason}")]
+    Busy {
+        /// What there are too many of.
+        reason: String,
+    },
+    /// The agent does not let this identity in.
     #[error("the agent refused the connection: {reason}")]
     Refused {
         /// Why.
@@ -128,7 +134,7 @@ impl Client {
             match frame::read(&mut &stream, MAX_FRAME).await {
                 Ok(Some(payload)) => match control_in(&payload) {
                     Some(Control::Welcome(welcome)) => Ok((stream, welcome)),
-                    Some(Control::Goodbye(Goodbye { reason })) => Err(ConnectError::Refused { reason }),
+                    Some(Control::Goodbye(goodbye)) => Err(turned_away(path, goodbye)),
                     _ => Err(protocol("its first message is neither a Welcome nor a Goodbye".into())),
                 },
                 Ok(None) => Err(written
@@ -165,6 +171,16 @@ fn io_error(path: &Path, source: io::Error) -> ConnectError {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ConnectError::NotRunning { path },
         io::ErrorKind::PermissionDenied => ConnectError::PermissionDenied { path },
         _ => ConnectError::Io { path, source },
+    }
+}
+
+fn turned_away(path: &Path, goodbye: Goodbye) -> ConnectError {
+    let kind = goodbye.kind();
+    let Goodbye { reason, .. } = goodbye;
+    match kind {
+        Kind::Busy => ConnectError::Busy { reason },
+        Kind::Denied => ConnectError::Refused { reason },
+        Kind::Other => ConnectError::Protocol { path: path.to_owned(), reason },
     }
 }
 

@@ -109,7 +109,7 @@ impl Shared {
                 // Whoever asked may have given up.
                 let _ = probe.map(|probe| probe.send(()));
             }
-            Some(Payload::Control(ControlPayload { control: Some(Control::Goodbye(Goodbye { reason })) })) => {
+            Some(Payload::Control(ControlPayload { control: Some(Control::Goodbye(Goodbye { reason, .. })) })) => {
                 return Err(reason);
             }
             Some(Payload::Control(ControlPayload { control: Some(Control::Cancel(Cancel { correlation_id })) })) => {

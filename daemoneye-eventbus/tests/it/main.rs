@@ -4,6 +4,7 @@
 
 mod bind;
 mod calls;
+mod crowd;
 mod hostile;
 mod identity;
 mod publish;

@@ -6,6 +6,8 @@ use crate::proto::common::Alert;
 
 /// The most event ids that an alert lists: the newest.
 const MAX_EVENT_IDS: usize = 100;
+/// The most reasons for doubt that an alert collects.
+const MAX_REASONS: usize = 20;
 
 /// What a match became.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +42,7 @@ pub fn generate_alert(
             }
             alert.event_ids.push(found.event_id.clone());
             for reason in degraded_reasons {
-                if !alert.degraded_reasons.contains(reason) {
+                if alert.degraded_reasons.len() < MAX_REASONS && !alert.degraded_reasons.contains(reason) {
                     alert.degraded_reasons.push(reason.clone());
                 }
             }

@@ -1,24 +1,15 @@
 //! How an alert is written.
 
-use crate::models::columns::{ALERT, Value};
+use crate::models::columns::{ALERT, Column};
 use crate::models::text::for_terminal;
 use crate::models::time;
 use crate::proto::common::Alert;
-use crate::proto::ipc::ColumnKind;
 use serde_json::{Map, Value as Json};
 
 /// All columns of the alert as a JSON object on one line: times in RFC 3339.
 pub fn alert_json(alert: &Alert) -> String {
-    let value = |kind: ColumnKind, value: Value<'_>| match (kind, value) {
-        (_, Value::Null) => Json::Null,
-        (ColumnKind::Json, Value::Text(text)) => serde_json::from_str(&text).unwrap_or_else(|_| Json::from(text)),
-        (ColumnKind::Time, Value::Integer(ns)) => time::rfc3339(ns).into(),
-        (_, Value::Text(text)) => Json::from(text),
-        (_, Value::Integer(number)) => number.into(),
-        (_, Value::Real(number)) => number.into(),
-    };
-    let object: Map<String, Json> =
-        ALERT.iter().map(|column| (column.name.to_owned(), value(column.kind, (column.get)(alert)))).collect();
+    let value = |column: &Column<Alert>| (column.name.to_owned(), (column.get)(alert).json(column.kind));
+    let object: Map<String, Json> = ALERT.iter().map(value).collect();
     Json::Object(object).to_string()
 }
 

@@ -3,7 +3,7 @@
 //! A full queue drops the delivery here and not for good: it stays due in the store, from where it is tried again.
 
 use super::format::{alert_json, alert_line};
-use crate::config::{Sink, SinkFormat};
+use crate::config::{Sink, SinkFormat, open_no_follow};
 use crate::models::rows::DeliveryRow;
 use crate::models::text::CLEAR_LINE;
 use crate::models::time;
@@ -11,7 +11,8 @@ use crate::proto::common::Alert;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 use std::thread;
@@ -147,21 +148,11 @@ fn line(format: SinkFormat, alert: &Alert) -> String {
 }
 
 /// Opened for each alert: a file that was rotated away is made anew.
-fn append(path: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    private(&mut options);
-    options.open(path)?.write_all(bytes)
+    options.append(true).create(true).mode(0o600);
+    open_no_follow(&mut options, path)?.write_all(bytes)
 }
-
-#[cfg(unix)]
-fn private(options: &mut OpenOptions) {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    options.mode(0o600);
-}
-
-#[cfg(not(unix))]
-fn private(_options: &mut OpenOptions) {}
 
 #[cfg(test)]
 mod tests {
@@ -209,5 +200,16 @@ mod tests {
             Sinks::start(&BTreeMap::from([("log".to_owned(), Sink::File { format: SinkFormat::Human, path })]), &send)
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_link_is_not_appended_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (precious, path) = (directory.path().join("precious"), directory.path().join("alerts.jsonl"));
+        std::os::unix::fs::symlink(&precious, &path).unwrap();
+        let sinks = BTreeMap::from([("log".to_owned(), Sink::File { format: SinkFormat::Jsonl, path })]);
+        let refused = Sinks::start(&sinks, &channel().0).unwrap_err();
+        assert!(refused.to_string().contains("symbolic link"), "{refused}");
+        assert!(!precious.exists());
     }
 }

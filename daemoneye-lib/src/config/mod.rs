@@ -24,7 +24,7 @@ mod settings;
 mod tests;
 mod variables;
 
-pub use directories::{DirectoryError, Usable, check_directory, create_private_dir};
+pub use directories::{DirectoryError, Usable, check_directory, check_private_dir, create_private_dir, open_no_follow};
 pub use environment::{Component, Environment};
 pub use error::ConfigError;
 pub use model::{
@@ -42,9 +42,9 @@ pub struct Loaded {
     pub config: Config,
     /// Every key in the order of [`keys::KEYS`], sinks last.
     pub settings: Vec<Setting>,
-    /// `DAEMONEYE_AGENT_TEST_MODE=1`: short intervals, reproducible ids and times. Never for production.
+    /// `DAEMONEYE_AGENT_TEST_MODE=1`: the agent says at its start and in `health` that it is one for tests.
     pub test_mode: bool,
-    /// The variables that any collector takes beside the keys.
+    /// The variables beside the keys that any collector accepts.
     pub collector_variables: CollectorVariables,
 }
 

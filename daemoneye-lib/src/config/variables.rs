@@ -7,14 +7,15 @@ use super::settings::{Assignment, Layer, assignment};
 use std::ffi::OsString;
 use std::str::FromStr;
 
-/// The variables that any collector takes: `<COMPONENT>_COLLECTOR_…`. They are not keys.
+/// The variables that any collector accepts: `<COMPONENT>_COLLECTOR_…`. They are not keys, and all are checked, but only
+/// `DEBUG_LOGGING` changes something: procmond has one source, a buffer of a fixed size, and no telemetry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectorVariables {
-    /// `MAX_EVENT_SOURCES`: how many sources may run in one collector.
+    /// `MAX_EVENT_SOURCES`.
     pub max_event_sources: Option<usize>,
-    /// `EVENT_BUFFER_SIZE`: how many events wait between a source and the spool.
+    /// `EVENT_BUFFER_SIZE`.
     pub event_buffer_size: Option<usize>,
-    /// `ENABLE_TELEMETRY`: whether a collector reports its own cost.
+    /// `ENABLE_TELEMETRY`.
     pub enable_telemetry: Option<bool>,
     /// `DEBUG_LOGGING`: sets `app.log_level` to `debug`, unless a variable or a flag sets it.
     pub debug_logging: Option<bool>,

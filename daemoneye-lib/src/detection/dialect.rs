@@ -2,17 +2,21 @@
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident, ObjectName,
-    UnaryOperator,
+    UnaryOperator, Visit as _, Visitor,
 };
 use datafusion::sql::sqlparser::dialect::{self, Precedence, SQLiteDialect};
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 use std::any::TypeId;
+use std::ops::ControlFlow;
 
 /// The dialect of queries and rules.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialect;
+
+/// Levels of an expression before `GLOB` or `REGEXP`, which is copied: more than any statement may have.
+const MAX_COPIED_DEPTH: usize = 128;
 
 /// The parser's own dialect, for all that it does right.
 const SQLITE: SQLiteDialect = SQLiteDialect {};
@@ -91,6 +95,9 @@ impl dialect::Dialect for Dialect {
     fn parse_infix(&self, parser: &mut Parser<'_>, left: &Expr, precedence: u8) -> Option<Result<Expr, ParserError>> {
         let negated = is_not(&parser.peek_token_ref().token);
         let matching = matching(&parser.peek_nth_token(usize::from(negated)).token)?;
+        if is_deep(left) {
+            return Some(Err(ParserError::RecursionLimitExceeded));
+        }
         for _ in 0..=usize::from(negated) {
             parser.advance_token();
         }
@@ -109,6 +116,25 @@ impl dialect::Dialect for Dialect {
             }
         }))
     }
+}
+
+/// Whether copying the expression would take more of the stack than is safe.
+fn is_deep(expr: &Expr) -> bool {
+    struct Depth(usize);
+    impl Visitor for Depth {
+        type Break = ();
+
+        fn pre_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.0 += 1;
+            if self.0 > MAX_COPIED_DEPTH { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+
+        fn post_visit_expr(&mut self, _: &Expr) -> ControlFlow<()> {
+            self.0 -= 1;
+            ControlFlow::Continue(())
+        }
+    }
+    expr.visit(&mut Depth(0)).is_break()
 }
 
 /// A call of a scalar function.

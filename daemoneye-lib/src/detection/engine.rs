@@ -60,6 +60,17 @@ pub struct Match {
     pub row: String,
 }
 
+/// What a rule said of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluated {
+    /// The rows that match.
+    pub matches: Vec<Match>,
+    /// Rows of which it could not say whether they match.
+    pub failed_rows: u64,
+    /// Why, of the last of them.
+    pub why: Option<String>,
+}
+
 /// Compiles rules.
 pub struct Compiler {
     catalog: SessionState,
@@ -101,6 +112,9 @@ impl Compiler {
         let (condition, results) = self.pieces(plan).map_err(refused)?;
         let RuleShape { hidden, .. } = shape;
         let own = results.len() - hidden;
+        let names = lowered.written.names(results.iter().map(|(field, _)| field.name().as_str()));
+        let results =
+            results.into_iter().zip(names).map(|((field, result), name)| (field.with_name(name), result)).collect();
         let compiled = CompiledRule { rule, condition, results, own };
         // What only shows when values flow, such as types that do not fit, shows here and not at three in the morning.
         let sample = sample().map_err(refused)?;
@@ -162,6 +176,27 @@ pub fn event_batch(events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
 }
 
 impl CompiledRule {
+    /// The rows of the batch that match. Where the batch as a whole cannot be evaluated, each row is by itself, so that
+    /// one row that a function cannot digest hides no other.
+    pub fn evaluate_each(&self, events: &RecordBatch) -> Evaluated {
+        let mut evaluated = Evaluated::default();
+        match self.evaluate(events) {
+            Ok(matches) => evaluated.matches = matches,
+            Err(_) => {
+                for row in 0..events.num_rows() {
+                    match self.evaluate(&events.slice(row, 1)) {
+                        Ok(matches) => evaluated.matches.extend(matches),
+                        Err(why) => {
+                            evaluated.failed_rows += 1;
+                            evaluated.why = Some(why);
+                        }
+                    }
+                }
+            }
+        }
+        evaluated
+    }
+
     /// The rows of the batch that match.
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, TokenizerError};
 use std::fmt;
 
+/// What the engine knows as conditions only.
+pub(super) const MISPLACED_QUERY: &str = "EXISTS and IN (SELECT …)";
+
 /// A statement that is refused, with its place and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
@@ -77,6 +80,10 @@ impl Refusal {
                 }
                 other => Self::new(other.to_string()),
             },
+            DataFusionError::NotImplemented(text) if text.contains("Exists(") || text.contains("InSubquery(") => {
+                Self::new(format!("{MISPLACED_QUERY} are conditions: they can stand in WHERE and HAVING alone"))
+                    .hint("join the table, or compare with (SELECT count(*) …)")
+            }
             DataFusionError::Plan(text) | DataFusionError::NotImplemented(text) => Self::new(first_line(text)),
             other => Self::new(first_line(&other.to_string())),
         }

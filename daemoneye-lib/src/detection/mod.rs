@@ -15,6 +15,7 @@ mod dialect;
 pub mod engine;
 mod error;
 mod functions;
+mod kinds;
 mod limits;
 mod lower;
 mod matching;

@@ -1,22 +1,23 @@
 //! An operator's query: validated, planned, run within its limits.
 
 use super::error::Refusal;
+use super::kinds::column_kind;
 use super::lower::{Parameters, lower_query};
 use super::session;
 use super::source::{Nothing, TableSource, Touched, provider};
 use crate::models::batch::kind_of;
 use crate::models::catalog::Table;
+use crate::models::columns::Value;
 use crate::models::time;
 use crate::proto::ipc::{Cell, ColumnKind, ResultColumn, ResultRow, cell};
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, new_null_array};
 use datafusion::arrow::compute::cast as arrow_cast;
-use datafusion::arrow::datatypes::{DataType, Field, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::session_state::SessionState;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use super::lower::Parameter;
@@ -89,11 +90,16 @@ impl Queries {
         let engine = |error: DataFusionError| QueryError::from_engine(&error);
         let state = session::with_tables(&self.base, |table| provider(table, &source, &touched)).map_err(engine)?;
         let plan = session::plan(&state, &lowered).await?;
+        let kinds: Vec<_> = (0..plan.schema().fields().len()).map(|column| column_kind(&plan, column)).collect();
         // What the analyser finds wrong is the statement's fault.
         let refused = |error: DataFusionError| QueryError::Refused(lowered.place(Refusal::from_planner(&error)));
         let plan = state.optimize(&plan).map_err(refused)?;
         let physical = state.create_physical_plan(&plan).await.map_err(refused)?;
-        let columns = columns(physical.schema().fields().iter().map(AsRef::as_ref));
+        let schema = physical.schema();
+        let names = lowered.written.names(schema.fields().iter().map(|field| field.name().as_str()));
+        let kinds = kinds.into_iter().zip(schema.fields()).map(|(kind, field)| kind.unwrap_or(kind_of(field)));
+        let columns =
+            names.into_iter().zip(kinds).map(|(name, kind)| ResultColumn { name, kind: kind.into() }).collect();
         let stream = execute_stream(physical, state.task_ctx()).map_err(engine)?;
         Ok(Answer { columns, stream, touched, tables: lowered.tables })
     }
@@ -133,22 +139,6 @@ impl Answer {
     }
 }
 
-/// Result columns; a name that was there before gets `:1`, `:2`, ….
-fn columns<'f>(fields: impl Iterator<Item = &'f Field>) -> Vec<ResultColumn> {
-    let mut taken: HashMap<String, usize> = HashMap::new();
-    fields
-        .map(|field| {
-            let again = taken.entry(field.name().clone()).or_insert(0);
-            let name = match *again {
-                0 => field.name().clone(),
-                again => format!("{}:{again}", field.name()),
-            };
-            *again += 1;
-            ResultColumn { name, kind: kind_of(field).into() }
-        })
-        .collect()
-}
-
 /// The rows of a batch as cells.
 pub fn rows(batch: &RecordBatch) -> Vec<ResultRow> {
     let mut rows = vec![ResultRow { cells: Vec::with_capacity(batch.num_columns()) }; batch.num_rows()];
@@ -185,17 +175,5 @@ fn cell_value(column: &Arc<dyn Array>, row: usize) -> Option<cell::Value> {
 
 /// A cell as JSON shows it: times in RFC 3339, booleans as themselves, JSON as what it is.
 pub fn json_value(kind: ColumnKind, cell: &Cell) -> serde_json::Value {
-    match (&cell.value, kind) {
-        (None, _) => serde_json::Value::Null,
-        (Some(cell::Value::Text(text)), ColumnKind::Json) => {
-            serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(text.as_str()))
-        }
-        (Some(cell::Value::Text(text)), ColumnKind::Time) => {
-            time::parse(text).map_or_else(|| serde_json::Value::from(text.as_str()), |ns| time::rfc3339(ns).into())
-        }
-        (Some(cell::Value::Text(text)), _) => text.as_str().into(),
-        (Some(cell::Value::Integer(number)), ColumnKind::Boolean) => (*number != 0).into(),
-        (Some(cell::Value::Integer(number)), _) => (*number).into(),
-        (Some(cell::Value::Real(number)), _) => (*number).into(),
-    }
+    Value::from(cell).json(kind)
 }

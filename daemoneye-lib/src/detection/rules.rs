@@ -212,12 +212,12 @@ fn rule_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn read(file: &Path) -> io::Result<String> {
-    let opened = fs::File::open(file)?;
-    if !opened.metadata()?.is_file() {
+    // Before it is opened: opening a pipe would wait for somebody to write.
+    if !fs::metadata(file)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     let mut text = String::new();
-    opened.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    fs::File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE_BYTES {
         return Err(io::Error::other(format!("it is larger than {MAX_FILE_BYTES} bytes")));
     }

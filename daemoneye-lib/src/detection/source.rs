@@ -141,7 +141,7 @@ fn restriction(table: Table, filter: &Expr) -> Option<Restriction> {
                 (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _))
                     if is_time(table, &column.name) =>
                 {
-                    Some(Restriction::Between(instant(low)?, instant(high)?))
+                    Some(Restriction::Between(instant(low)?, instant(high)?.saturating_add(WITHIN_MICROSECOND)))
                 }
                 _ => None,
             }
@@ -159,9 +159,8 @@ fn compare(table: Table, column: &str, op: Operator, value: &ScalarValue) -> Opt
         let at = instant(value)?;
         return match op {
             Operator::Gt | Operator::GtEq => Some(Restriction::From(at)),
-            // Text has microseconds; the stored time may lie within the last of them.
-            Operator::Lt | Operator::LtEq => Some(Restriction::To(at.saturating_add(999))),
-            Operator::Eq => Some(Restriction::Between(at, at.saturating_add(999))),
+            Operator::Lt | Operator::LtEq => Some(Restriction::To(at.saturating_add(WITHIN_MICROSECOND))),
+            Operator::Eq => Some(Restriction::Between(at, at.saturating_add(WITHIN_MICROSECOND))),
             _ => None,
         };
     }
@@ -180,13 +179,14 @@ fn text(value: &ScalarValue) -> Option<&str> {
     }
 }
 
-/// The instant that a text means when it is compared with a time column as text. Only the forms that sort like the column's
-/// own text count; for another one nothing is left out.
+/// Text has microseconds; the stored time may lie within the last of them.
+const WITHIN_MICROSECOND: i64 = 999;
+
+/// The instant that a text means when it is compared with a time column as text. Only the beginning of a time's own text
+/// sorts like it; for anything else nothing is left out.
 fn instant(value: &ScalarValue) -> Option<i64> {
     let text = text(value)?;
-    let comparable =
-        text.len() == 10 || (text.as_bytes().get(10) == Some(&b' ') && !text.ends_with('Z') && text.len() <= 26);
-    if comparable { time::parse(text) } else { None }
+    time::parse(text).filter(|ns| time::sql_text(*ns).starts_with(text))
 }
 
 /// One table's rows on their way into the engine.

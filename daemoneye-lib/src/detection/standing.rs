@@ -1,6 +1,6 @@
 //! All rules over every batch, with what each of them costs and finds.
 
-use super::engine::{CompiledRule, Match, event_batch};
+use super::engine::{CompiledRule, Evaluated, Match, event_batch};
 use super::lower::Parameters;
 use super::query::{Queries, QueryError};
 use super::rules::{LoadOutcome, Rule, RuleProblem};
@@ -20,6 +20,15 @@ const BUDGET: Duration = Duration::from_millis(100);
 pub struct DetectionEngine {
     rules: Vec<CompiledRule>,
     record: DetectionRecord,
+}
+
+/// What the rules said of a batch.
+#[derive(Default)]
+pub struct Findings<'e> {
+    /// Each match with its rule.
+    pub found: Vec<(&'e Rule, Match)>,
+    /// Rules that could not be evaluated over some rows, each with the reason.
+    pub failed: Vec<(String, String)>,
 }
 
 /// What the rules have done, for whoever shows it; a handle on shared state.
@@ -47,33 +56,38 @@ impl DetectionEngine {
     }
 
     /// Evaluates every rule over the events. A rule that fails is marked unhealthy with the reason; the others go on.
-    pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Vec<(&Rule, Match)> {
+    pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Findings<'_> {
         if events.is_empty() || self.rules.is_empty() {
-            return Vec::new();
+            return Findings::default();
         }
         let batch = match event_batch(events) {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(%error, "events cannot be shown to the rules: a defect of DaemonEye");
-                return Vec::new();
+                let failed = self.rules.iter().map(|rule| (rule.rule.id.clone(), error.to_string())).collect();
+                return Findings { found: Vec::new(), failed };
             }
         };
         let mut found = Vec::new();
+        let mut failed = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
             let started = Instant::now();
-            let result = rule.evaluate(&batch);
+            let Evaluated { matches, failed_rows, why } = rule.evaluate_each(&batch);
             let run = RunRow {
                 run_time: time::now_ns(),
                 rule_id: rule.rule.id.clone(),
                 rows: events.len() as u64,
-                matches: result.as_ref().map_or(0, |matches| matches.len() as u64),
+                matches: matches.len() as u64,
                 cost_ns: u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
                 degraded_reasons: degraded_reasons.to_vec(),
             };
-            self.record.note(index, run, result.as_ref().err());
-            found.extend(result.unwrap_or_default().into_iter().map(|matched| (&rule.rule, matched)));
+            if let Some(why) = &why {
+                failed.push((rule.rule.id.clone(), format!("{why} ({failed_rows} of {} rows)", events.len())));
+            }
+            self.record.note(index, run, failed_rows, why);
+            found.extend(matches.into_iter().map(|matched| (&rule.rule, matched)));
         }
-        found
+        Findings { found, failed }
     }
 
     /// Checks a statement as a query would be, without running it.
@@ -86,7 +100,7 @@ impl DetectionEngine {
 }
 
 impl DetectionRecord {
-    fn note(&self, index: usize, run: RunRow, failure: Option<&String>) {
+    fn note(&self, index: usize, run: RunRow, failed_rows: u64, failure: Option<String>) {
         let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(row) = record.rules.get_mut(index) {
             row.evaluations += 1;
@@ -96,8 +110,15 @@ impl DetectionRecord {
             if run.matches > 0 {
                 row.last_match = Some(run.run_time);
             }
+            row.failed_rows += failed_rows;
             let reason = match failure {
-                Some(why) => Some(format!("the newest evaluation failed: {why}")),
+                Some(why) => Some(format!(
+                    "{} rows could not be evaluated so far, the last at {}: {why}",
+                    row.failed_rows,
+                    time::sql_text(run.run_time)
+                )),
+                // A rule that has failed stays in doubt until it is loaded anew.
+                None if row.failed_rows > 0 => row.reason.clone(),
                 None if run.cost_ns > u64::try_from(BUDGET.as_nanos()).unwrap_or(u64::MAX) => Some(format!(
                     "the newest evaluation took {} ms; {} are allowed",
                     run.cost_ns / 1_000_000,
@@ -105,7 +126,7 @@ impl DetectionRecord {
                 )),
                 None => None,
             };
-            if reason.is_some() && row.reason != reason {
+            if reason.is_some() && row.reason.is_none() {
                 tracing::warn!(rule = %row.rule_id, reason = reason.as_deref().unwrap_or_default(), "a rule is unhealthy");
             }
             row.state = if reason.is_some() { "unhealthy" } else { "healthy" }.to_owned();

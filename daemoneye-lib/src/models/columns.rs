@@ -3,8 +3,9 @@
 //! One list per table drives the store's blocks, the catalog that queries are checked against, and the shape of results.
 
 use crate::models::event::IdentifiedEvent;
+use crate::models::time;
 use crate::proto::common::{Alert, ProcessRecord};
-use crate::proto::ipc::ColumnKind;
+use crate::proto::ipc::{Cell, ColumnKind, cell};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
 
@@ -19,6 +20,37 @@ pub enum Value<'a> {
     Integer(i64),
     /// A real number.
     Real(f64),
+}
+
+impl Value<'_> {
+    /// The value as JSON shows it, by the kind of its column: times in RFC 3339, booleans as themselves, documents as what
+    /// they are. What does not fit the kind stays what it is; a real number that is not finite, which JSON has not, is null.
+    pub fn json(self, kind: ColumnKind) -> Json {
+        match (kind, self) {
+            (_, Self::Null) => Json::Null,
+            (ColumnKind::Boolean, Self::Integer(bit @ (0 | 1))) => (bit == 1).into(),
+            (ColumnKind::Time, Self::Integer(ns)) => time::rfc3339(ns).into(),
+            (ColumnKind::Time, Self::Text(text)) => {
+                time::parse(&text).map_or_else(|| Json::from(text), |ns| time::rfc3339(ns).into())
+            }
+            (ColumnKind::Json, Self::Text(text)) => serde_json::from_str(&text).unwrap_or_else(|_| Json::from(text)),
+            (_, Self::Text(text)) => text.into(),
+            (_, Self::Integer(number)) => number.into(),
+            (_, Self::Real(number)) => number.into(),
+        }
+    }
+}
+
+impl<'a> From<&'a Cell> for Value<'a> {
+    /// A cell has its time as the text that SQL sees.
+    fn from(cell: &'a Cell) -> Self {
+        match &cell.value {
+            None => Self::Null,
+            Some(cell::Value::Text(text)) => Self::from(text.as_str()),
+            Some(cell::Value::Integer(number)) => Self::Integer(*number),
+            Some(cell::Value::Real(number)) => Self::Real(*number),
+        }
+    }
 }
 
 /// A column of the table whose rows are read from `R`.
@@ -225,6 +257,24 @@ mod tests {
         assert_eq!(value(&record, "argv"), r#"Text("[\"a\\\"b\",\"\"]")"#);
         assert_eq!(value(&record, "namespaces"), r#"Text("{\"pid\":3}")"#);
         assert_eq!(value(&record, "file_exists"), "Integer(0)");
+    }
+
+    #[test]
+    fn json_follows_the_kind_of_the_column() {
+        use serde_json::json;
+        let of = |kind, value: cell::Value| Value::from(&Cell { value: Some(value) }).json(kind);
+        let text = |kind, text: &str| of(kind, cell::Value::Text(text.to_owned()));
+        let real = |real| of(ColumnKind::Real, cell::Value::Real(real));
+        let boolean = |bit| of(ColumnKind::Boolean, cell::Value::Integer(bit));
+        assert_eq!(text(ColumnKind::Time, "2026-01-02 03:04:05.000006"), json!("2026-01-02T03:04:05.000006Z"));
+        assert_eq!(text(ColumnKind::Time, "soon"), json!("soon"));
+        assert_eq!(text(ColumnKind::Text, "2026-01-02 03:04:05.000006"), json!("2026-01-02 03:04:05.000006"));
+        assert_eq!(text(ColumnKind::Json, r#"{"a":[1]}"#), json!({"a": [1]}));
+        assert_eq!(text(ColumnKind::Json, "{"), json!("{"));
+        assert_eq!([boolean(0), boolean(1), boolean(2)], [json!(false), json!(true), json!(2)]);
+        assert_eq!([real(1.5), real(f64::NAN), real(f64::INFINITY)], [json!(1.5), json!(null), json!(null)]);
+        assert_eq!(Value::from(&Cell { value: None }).json(ColumnKind::Json), json!(null));
+        assert_eq!(Value::Integer(1_000).json(ColumnKind::Time), json!("1970-01-01T00:00:00.000001Z"));
     }
 
     #[test]

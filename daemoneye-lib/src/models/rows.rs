@@ -91,6 +91,8 @@ pub struct RuleRow {
     pub rows: u64,
     /// Rows that it returned.
     pub matches: u64,
+    /// Rows over which it could not be evaluated.
+    pub failed_rows: u64,
     /// What its evaluations have cost together.
     pub cost_ns: u64,
     /// When it last returned a row.
@@ -199,6 +201,7 @@ pub static RULE: &[Column<RuleRow>] = columns! {
     evaluations Integer = |r| r.evaluations;
     rows Integer = |r| r.rows;
     matches Integer = |r| r.matches;
+    failed_rows Integer = |r| r.failed_rows;
     cost_ns Integer = |r| r.cost_ns;
     last_match Time = |r| r.last_match;
 };

@@ -11,6 +11,7 @@ use crate::proto::common::{EventType, ProcessEvent, ProcessRecord};
 use crate::proto::ipc::{CollectedItem, Gap, ScanSummary, collected_item::Item};
 use prost::Message as _;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Scans are told once a second; a day's worth is kept.
@@ -38,6 +39,8 @@ pub struct Appended {
     pub next_row: u64,
     /// What may be acknowledged now: collector, epoch, sequence.
     pub committed: Vec<(String, Epoch, u64)>,
+    /// Until when what each collector saw is committed.
+    pub observed: BTreeMap<String, i64>,
     /// Holes that were found.
     pub gaps: Vec<GapRow>,
     /// Scans that were told.
@@ -82,6 +85,30 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Ends every open gap of this kind.
+    ///
+    /// # Errors
+    /// When the store cannot take it.
+    pub fn close_gaps(&self, kind: &str, to: i64) -> Result<(), StoreError> {
+        self.write(|write| {
+            let mut table = write.open_table(GAPS).in_store(&self.path)?;
+            let mut open = Vec::new();
+            for entry in table.iter().in_store(&self.path)? {
+                let row = decode::<GapRow>(&self.path, "a gap", entry.in_store(&self.path)?.1.value())?;
+                if row.gap.kind == kind && row.gap.to.is_none() {
+                    open.push(row);
+                }
+            }
+            for mut row in open {
+                row.gap.to = Some(to.max(row.gap.from));
+                table.insert(row.gap_id, row.encode_to_vec().as_slice()).in_store(&self.path)?;
+            }
+            Ok(())
+        })
+    }
+}
+
 /// One transaction's worth of appending.
 struct Appending<'t> {
     write: &'t WriteTransaction,
@@ -112,14 +139,12 @@ impl<'t> Appending<'t> {
     fn batch(&mut self, batch: &Arrived) -> Result<(), StoreError> {
         let (committed, knows_collector) = self.committed(batch)?;
         let through = committed.unwrap_or(0);
-        // Sequences begin at 1.
-        let last = batch.first_sequence.saturating_add(batch.items.len() as u64).saturating_sub(1);
         let skip = usize::try_from((through + 1).saturating_sub(batch.first_sequence)).unwrap_or(usize::MAX);
         self.done.duplicates += skip.min(batch.items.len()) as u64;
-        if batch.first_sequence == 0 || last <= through {
+        let Some(last) = last_sequence(batch).filter(|last| *last > through) else {
             self.done.committed.push((batch.collector.clone(), batch.epoch, through));
             return Ok(());
-        }
+        };
         let items: Vec<Result<CollectedItem, String>> =
             batch.items.iter().skip(skip).map(|bytes| understand(bytes)).collect();
         let first_time = items.iter().flatten().find_map(time_of);
@@ -146,6 +171,9 @@ impl<'t> Appending<'t> {
                 }
                 Err(why) => self.undecodable(batch, &memory, first_time, &why)?,
             }
+        }
+        if let Some(until) = memory.observed_until {
+            self.done.observed.insert(batch.collector.clone(), until);
         }
         self.write
             .open_table(COLLECTORS)
@@ -197,14 +225,14 @@ impl<'t> Appending<'t> {
             .in_store(self.path)?;
         self.done.next_row += 1;
         if let Some(process) = &row.event.process {
-            self.current(row.event.event_type(), process)?;
+            self.current(&row.event, process)?;
         }
         self.done.events.push(IdentifiedEvent { event_id: row.event_id, event: row.event });
         Ok(())
     }
 
     /// Brings the process's present state up to date.
-    fn current(&self, event: EventType, process: &ProcessRecord) -> Result<(), StoreError> {
+    fn current(&self, event: &ProcessEvent, process: &ProcessRecord) -> Result<(), StoreError> {
         let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
         let key = process.process_key.as_str();
         let known = table
@@ -212,9 +240,9 @@ impl<'t> Appending<'t> {
             .in_store(self.path)?
             .map(|bytes| decode::<ProcessRecord>(self.path, "a process", bytes.value()))
             .transpose()?;
-        let latest = match (event, known) {
+        let latest = match (event.event_type(), known) {
             // An end says little of what the process was.
-            (EventType::Exit, Some(known)) => ended(known, process),
+            (EventType::Exit, known) => ended(known.unwrap_or_else(|| process.clone()), process, event.event_time),
             _ => process.clone(),
         };
         table.insert(key, latest.encode_to_vec().as_slice()).in_store(self.path)?;
@@ -304,8 +332,9 @@ fn next_row(write: &WriteTransaction, path: &Path) -> Result<u64, StoreError> {
     Ok(first.value() + u64::from(header.rows))
 }
 
-fn ended(mut known: ProcessRecord, end: &ProcessRecord) -> ProcessRecord {
-    known.end_time = end.end_time;
+/// The process with what its end told of it; when it was not told, it was noticed at `noticed`.
+fn ended(mut known: ProcessRecord, end: &ProcessRecord, noticed: i64) -> ProcessRecord {
+    known.end_time = end.end_time.or(Some(noticed));
     known.exit_code = end.exit_code;
     known.exit_signal = end.exit_signal;
     known.cpu_time_ns = end.cpu_time_ns.or(known.cpu_time_ns);
@@ -318,6 +347,12 @@ fn ended(mut known: ProcessRecord, end: &ProcessRecord) -> ProcessRecord {
         }
     }
     known
+}
+
+/// The sequence of the batch's last item: sequences begin at 1, and none comes near the largest number.
+fn last_sequence(batch: &Arrived) -> Option<u64> {
+    let last = batch.first_sequence.checked_sub(1)?.checked_add(batch.items.len() as u64)?;
+    (!batch.items.is_empty() && last < u64::MAX).then_some(last)
 }
 
 /// Decodes an item and checks what everything behind relies on.

@@ -14,6 +14,12 @@ mod alerts;
 mod append;
 mod block;
 mod codec;
+#[cfg(not(unix))]
+#[path = "directory_plain.rs"]
+mod directory;
+#[cfg(unix)]
+#[path = "directory_unix.rs"]
+mod directory;
 mod error;
 mod snapshot;
 mod store;

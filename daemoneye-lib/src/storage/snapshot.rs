@@ -14,12 +14,14 @@ use crate::models::event::{Epoch, IdentifiedEvent};
 use crate::models::rows::{DELIVERY, GapRow, SCAN};
 use crate::proto::common::ProcessRecord;
 use arrow::array::RecordBatch;
-use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition};
-use std::path::PathBuf;
+use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Rows of a batch that is decoded from records.
 const BATCH_ROWS: usize = 1_024;
+/// Encoded bytes after which a batch is full: command lines may be long.
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Batches of rows, read as they are asked for.
 pub type Rows = Box<dyn Iterator<Item = Result<RecordBatch, StoreError>> + Send>;
@@ -69,21 +71,17 @@ impl Snapshot {
             }
         }
         let columns = self.open(COLUMNS)?;
-        let head = self.head_rows(0, usize::MAX)?;
+        let mut head = self.open(HEAD)?.range::<u64>(..).in_store(&path)?;
         let projection = projection.to_vec();
         let head_projection = projection.clone();
         let head_path = path.clone();
         let sealed =
             blocks.into_iter().map(move |(first, header)| read_block(&columns, &path, first, header, &projection));
-        let fresh = std::iter::once_with(move || head_batch(&head_path, &head, &head_projection));
+        let fresh = std::iter::from_fn(move || {
+            let rows = piece(&mut head, BATCH_ROWS, |_, bytes| head_row(&head_path, bytes), &head_path)?;
+            Some(rows.and_then(|rows| head_batch(&head_path, &rows, &head_projection)))
+        });
         Ok(Box::new(sealed.chain(fresh)))
-    }
-
-    /// The rows from `from` on that are not sealed, at most `limit`.
-    fn head_rows(&self, from: u64, limit: usize) -> Result<Vec<IdentifiedEvent>, StoreError> {
-        let head = self.open(HEAD)?;
-        let rows = head.range(from..).in_store(&self.path)?.take(limit);
-        rows.map(|entry| head_row(&self.path, entry.in_store(&self.path)?.1.value())).collect()
     }
 
     /// Processes: all, or the one of this key.
@@ -138,7 +136,7 @@ impl Snapshot {
         rows.map(|entry| decode(&self.path, "a gap", entry.in_store(&self.path)?.1.value())).collect()
     }
 
-    /// How many alerts there are, how many processes still run is not told here.
+    /// How many alerts there are.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -183,20 +181,20 @@ impl Snapshot {
         Ok(meta.get("evaluated").in_store(&self.path)?.map_or(0, |row| row.value()))
     }
 
-    /// Events that are stored and not yet evaluated, at most `limit`, with the row number that follows the last.
+    /// Events that are stored and not yet evaluated, at most `limit` and a few megabytes of them, with the row number that
+    /// follows the last.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn unevaluated(&self, limit: usize) -> Result<(Vec<IdentifiedEvent>, u64), StoreError> {
         let from = self.evaluated()?;
-        let head = self.open(HEAD)?;
-        let mut events = Vec::new();
+        let mut head = self.open(HEAD)?.range(from..).in_store(&self.path)?;
         let mut next = from;
-        for entry in head.range(from..).in_store(&self.path)?.take(limit) {
-            let (row, bytes) = entry.in_store(&self.path)?;
-            events.push(head_row(&self.path, bytes.value())?);
-            next = row.value() + 1;
-        }
+        let decode = |row: u64, bytes: &[u8]| {
+            next = row + 1;
+            head_row(&self.path, bytes)
+        };
+        let events = piece(&mut head, limit, decode, &self.path).transpose()?.unwrap_or_default();
         Ok((events, next))
     }
 
@@ -219,19 +217,35 @@ impl Snapshot {
         let mut entries = self.open(definition)?.range::<K::SelfType<'_>>(..).in_store(&path)?;
         let projection = projection.to_vec();
         Ok(Box::new(std::iter::from_fn(move || {
-            let mut records: Vec<R> = Vec::new();
-            for entry in entries.by_ref().take(BATCH_ROWS) {
-                let record = entry.in_store(&path).and_then(|(_, bytes)| decode(&path, "a record", bytes.value()));
-                match record {
-                    Ok(record) => records.push(record),
-                    Err(error) => return Some(Err(error)),
-                }
-            }
-            if records.is_empty() {
-                return None;
-            }
-            let batch = batch::batch_of(table, columns, &projection, records.iter());
-            Some(batch.map_err(|error| StoreError::damaged(&path, error.to_string())))
+            let records = piece(&mut entries, BATCH_ROWS, |_, bytes| decode::<R>(&path, "a record", bytes), &path)?;
+            let batch = records.and_then(|records| {
+                batch::batch_of(table, columns, &projection, records.iter())
+                    .map_err(|error| StoreError::damaged(&path, error.to_string()))
+            });
+            Some(batch)
         })))
     }
+}
+
+/// The next records, at most `limit` and not many more bytes than a batch may have; nothing at the end.
+fn piece<K: Key + 'static, R>(
+    entries: &mut Range<'_, K, &'static [u8]>,
+    limit: usize,
+    mut decode: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<R, StoreError>,
+    path: &Path,
+) -> Option<Result<Vec<R>, StoreError>> {
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    while records.len() < limit && bytes < BATCH_BYTES {
+        let Some(entry) = entries.next() else { break };
+        let record = entry.in_store(path).and_then(|(key, value)| {
+            bytes += value.value().len();
+            decode(key.value(), value.value())
+        });
+        match record {
+            Ok(record) => records.push(record),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    (!records.is_empty()).then_some(Ok(records))
 }

@@ -1,13 +1,14 @@
 //! Opening the store, and reopening it after the disk refused.
 
 use super::block::seal;
+use super::directory::sync_directory_of;
 use super::error::{InStore, OpenError, StoreError};
 use super::snapshot::Snapshot;
 use super::tables::{
     ALERT_KEYS, ALERTS, BLOCKS, COLLECTORS, COLUMNS, COMMITTED, CURRENT, DELIVERIES, DUE, FORMAT, GAPS, HEAD, META,
     SCANS,
 };
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, WriteTransaction};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable as _, StorageError, WriteTransaction};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -116,7 +117,9 @@ fn create(path: &Path) -> Result<(), OpenError> {
         other => io(io::Error::other(other.to_string())),
     })?;
     drop(database);
-    fs::rename(&new, path).map_err(io)
+    fs::rename(&new, path).map_err(io)?;
+    // What is acknowledged later must not vanish with the name of its file.
+    sync_directory_of(path).map_err(io)
 }
 
 fn initialise(database: &Database) -> Result<(), StoreError> {
@@ -148,14 +151,19 @@ fn open_existing(path: &Path) -> Result<Database, OpenError> {
     let damaged = |detail: String| OpenError::Damaged { path: path.to_owned(), detail };
     // redb reports some kinds of damage by a panic.
     let opened = catch_unwind(AssertUnwindSafe(|| {
+        // First without writing, so that what is refused stays as it is. A store that was not closed must be repaired before
+        // it can be read.
+        match builder().open_read_only(path) {
+            Ok(database) => check(&database, path)?,
+            Err(DatabaseError::RepairAborted) => {}
+            Err(error) => return Err(open_error(path, error)),
+        }
         let database = builder().open(path).map_err(|error| open_error(path, error))?;
-        let format = check(&database, path).map_err(|error| damaged(error.to_string()))?;
-        Ok((database, format))
+        check(&database, path)?;
+        Ok(database)
     }));
     match opened {
-        Ok(Ok((database, FORMAT))) => Ok(database),
-        Ok(Ok((_, found))) => Err(OpenError::OtherVersion { path: path.to_owned(), found, expected: FORMAT }),
-        Ok(Err(error)) => Err(error),
+        Ok(opened) => opened,
         Err(panic) => {
             let said = panic
                 .downcast_ref::<String>()
@@ -168,7 +176,17 @@ fn open_existing(path: &Path) -> Result<Database, OpenError> {
 }
 
 /// What can be verified without reading everything: the format, that each table is there, and both ends of each large one.
-fn check(database: &Database, path: &Path) -> Result<u64, StoreError> {
+fn check(database: &impl ReadableDatabase, path: &Path) -> Result<(), OpenError> {
+    match format(database, path) {
+        Ok(FORMAT) => Ok(()),
+        Ok(found) => Err(OpenError::OtherVersion { path: path.to_owned(), found, expected: FORMAT }),
+        Err(StoreError::Damaged { path, detail }) => Err(OpenError::Damaged { path, detail }),
+        Err(StoreError::Io { path, source }) => Err(OpenError::Io { path, source }),
+        Err(other) => Err(OpenError::Damaged { path: path.to_owned(), detail: other.to_string() }),
+    }
+}
+
+fn format(database: &impl ReadableDatabase, path: &Path) -> Result<u64, StoreError> {
     let read = database.begin_read().in_store(path)?;
     let format = read.open_table(META).in_store(path)?.get("format").in_store(path)?.map(|format| format.value());
     let format = format.ok_or_else(|| StoreError::damaged(path, "it does not say its format"))?;

@@ -5,7 +5,7 @@ use redb::TableDefinition;
 /// The format that this code reads and writes.
 pub(super) const FORMAT: u64 = 1;
 
-/// Facts about the store: `format`, `next_row`, `evaluated`, `next_gap`.
+/// Facts about the store: `format`, `next_row`, `evaluated`.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 /// Row number to an encoded [`HeadRow`]: what is not yet sealed.
 pub(super) const HEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head");
@@ -21,7 +21,7 @@ pub(super) const COMMITTED: TableDefinition<'_, (&str, [u8; 16]), u64> = TableDe
 pub(super) const COLLECTORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("collectors");
 /// Gap number to an encoded `GapRow`.
 pub(super) const GAPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("gaps");
-/// Start time and collector to an encoded `ScanRow`.
+/// End time and collector to an encoded `ScanRow`.
 pub(super) const SCANS: TableDefinition<'_, (i64, &str), &[u8]> = TableDefinition::new("scans");
 /// Alert id to the encoded alert.
 pub(super) const ALERTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("alerts");

@@ -1,7 +1,8 @@
 //! The second look at a process: everything that is read only of those whose whole record is wanted.
 
 use super::draft::{Draft, nothing_left};
-use super::{ENVIRONMENT, Glance, image};
+use super::image::Files;
+use super::{ENVIRONMENT, Glance};
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
@@ -43,13 +44,18 @@ impl Details {
         proc: &P,
         process: &P::Process,
         glance: &Glance<'_>,
-        users: &Users,
+        (users, files): (&Users, &mut Files),
         draft: &mut Draft,
     ) -> Result<(), Unreadable> {
         self.ids(proc, process, glance, users, draft)?;
         self.groups(proc, process, draft);
-        draft.record.loginuid = self.number(proc, process, c"loginuid", "loginuid", draft);
         draft.record.audit_session = self.number(proc, process, c"sessionid", "audit_session", draft);
+        // The kernel sets both at once, and the session is never hidden by a user namespace.
+        if draft.is_absent("audit_session", why::NOT_SET) {
+            draft.absent(&["loginuid"], why::NOT_SET);
+        } else {
+            draft.record.loginuid = self.number(proc, process, c"loginuid", "loginuid", draft);
+        }
         if let Some(reason) = nothing_left(glance) {
             draft.absent(&["executable_path", "file_exists", "image_mismatch", "cwd", "environment"], reason);
             if reason == why::ENDED {
@@ -57,7 +63,7 @@ impl Details {
                 return Ok(());
             }
         } else {
-            program(proc, process, glance, draft);
+            program(proc, process, glance, files, draft);
             let cwd = proc.link(process, c"cwd", &mut self.buffer).map(|()| escape_bytes(&self.buffer));
             draft.record.cwd = draft.take(&["cwd"], cwd);
             self.environment(proc, process, draft);
@@ -160,11 +166,11 @@ impl Details {
     }
 }
 
-fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, draft: &mut Draft) {
+fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, files: &mut Files, draft: &mut Draft) {
     let Some(link) = draft.take(&["executable_path", "file_exists", "image_mismatch"], glance.program) else {
         return;
     };
-    let (path, state) = image::examine(proc, process, link);
+    let (path, state) = files.examine(proc, process, link);
     draft.record.executable_path = Some(escape_bytes(path));
     if let Some(state) = draft.take(&["file_exists", "image_mismatch"], state) {
         draft.record.file_exists = Some(state.exists);

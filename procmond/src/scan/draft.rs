@@ -79,6 +79,10 @@ impl Draft {
         why::absent(&mut self.record, columns, reason);
     }
 
+    pub(super) fn is_absent(&self, column: &str, reason: &str) -> bool {
+        self.record.provenance.get(column).is_some_and(|told| told == reason)
+    }
+
     /// Notes that the column's value is only the beginning of what is there.
     pub(super) fn cut(&mut self, column: &'static str) {
         self.cut.push(column);

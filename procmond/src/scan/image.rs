@@ -5,8 +5,11 @@
 //! looked for in both.
 
 use crate::reader::{FileId, ProcFs, Unreadable};
+use std::collections::HashMap;
 
 const DELETED: &[u8] = b" (deleted)";
+/// So many paths are remembered; when there are more, all are forgotten and those still needed are looked at again.
+const MAX_REMEMBERED: usize = 256;
 
 /// The file behind a running program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,33 +20,64 @@ pub(super) struct State {
     pub(super) mismatch: bool,
 }
 
-/// The program's path from the text of its link, and the state of the file.
-pub(super) fn examine<'a, P: ProcFs>(
-    proc: &P,
-    process: &P::Process,
-    link: &'a [u8],
-) -> (&'a [u8], Result<State, Unreadable>) {
-    let image = proc.image(process);
-    let path = match (link.strip_suffix(DELETED), image) {
-        (Some(path), Ok(image)) if image.links == 0 || !is_at(proc, process, link, &image) => path,
-        _ => link,
-    };
-    (path, image.and_then(|image| state(proc, process, path, &image)))
-}
+/// The files at the paths in our root directory where programs were looked for in this scan: many processes share a few.
+#[derive(Default)]
+pub(super) struct Files(HashMap<Vec<u8>, Result<FileId, Unreadable>>);
 
-fn is_at<P: ProcFs>(proc: &P, process: &P::Process, path: &[u8], image: &FileId) -> bool {
-    let is_image = |file: FileId| file.is_same(image);
-    find(proc, process, path).is_ok_and(is_image) || proc.file(path).is_ok_and(is_image)
-}
-
-fn state<P: ProcFs>(proc: &P, process: &P::Process, path: &[u8], image: &FileId) -> Result<State, Unreadable> {
-    if is_at(proc, process, path, image) {
-        return Ok(State { exists: true, mismatch: false });
+impl Files {
+    /// Begins a new scan.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
     }
-    match find(proc, process, path) {
-        Ok(_) => Ok(State { exists: true, mismatch: true }),
-        Err(Unreadable::Gone) => Ok(State { exists: false, mismatch: true }),
-        Err(other) => Err(other),
+
+    /// The program's path from the text of its link, and the state of the file.
+    pub(super) fn examine<'a, P: ProcFs>(
+        &mut self,
+        proc: &P,
+        process: &P::Process,
+        link: &'a [u8],
+    ) -> (&'a [u8], Result<State, Unreadable>) {
+        let image = proc.image(process);
+        let path = match (link.strip_suffix(DELETED), image) {
+            (Some(path), Ok(image)) if image.links == 0 || !self.is_at(proc, process, link, &image) => path,
+            _ => link,
+        };
+        (path, image.and_then(|image| self.state(proc, process, path, &image)))
+    }
+
+    fn state<P: ProcFs>(
+        &mut self,
+        proc: &P,
+        process: &P::Process,
+        path: &[u8],
+        image: &FileId,
+    ) -> Result<State, Unreadable> {
+        if self.is_at(proc, process, path, image) {
+            return Ok(State { exists: true, mismatch: false });
+        }
+        match find(proc, process, path) {
+            Ok(_) => Ok(State { exists: true, mismatch: true }),
+            Err(Unreadable::Gone) => Ok(State { exists: false, mismatch: true }),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Looks in our root directory first, which costs nothing where another process of this scan has the same path.
+    fn is_at<P: ProcFs>(&mut self, proc: &P, process: &P::Process, path: &[u8], image: &FileId) -> bool {
+        let is_image = |file: FileId| file.is_same(image);
+        self.ours(proc, path).is_ok_and(is_image) || find(proc, process, path).is_ok_and(is_image)
+    }
+
+    fn ours<P: ProcFs>(&mut self, proc: &P, path: &[u8]) -> Result<FileId, Unreadable> {
+        if let Some(known) = self.0.get(path) {
+            return *known;
+        }
+        if self.0.len() >= MAX_REMEMBERED {
+            self.0.clear();
+        }
+        let found = proc.file(path);
+        self.0.insert(path.to_vec(), found);
+        found
     }
 }
 

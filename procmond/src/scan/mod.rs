@@ -20,6 +20,7 @@ use crate::reader::{ProcFs, Unreadable};
 use daemoneye_lib::proto::common::ProcessRecord;
 use details::Details;
 use draft::Draft;
+use image::Files;
 use parents::Parents;
 use rustix::io::Errno;
 
@@ -111,6 +112,7 @@ pub struct Scanner<P> {
     program: Vec<u8>,
     details: Details,
     parents: Parents,
+    files: Files,
 }
 
 impl<P: ProcFs> Scanner<P> {
@@ -127,6 +129,7 @@ impl<P: ProcFs> Scanner<P> {
             program: Vec::new(),
             details: Details::default(),
             parents: Parents::default(),
+            files: Files::default(),
         }
     }
 
@@ -139,8 +142,8 @@ impl<P: ProcFs> Scanner<P> {
             return Ok(glance.is_denied());
         }
         let mut draft = Draft::begin(&glance, &self.boot);
-        self.details.read(proc, &process, &glance, &self.users, &mut draft)?;
-        let parent_start = self.parents.describe(proc, &glance, &self.boot, &mut draft);
+        self.details.read(proc, &process, &glance, (&self.users, &mut self.files), &mut draft)?;
+        let parent_start = self.parents.describe(proc, &glance, &self.boot, &mut self.files, &mut draft);
         visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
         Ok(glance.is_denied())
     }
@@ -150,6 +153,7 @@ impl<P: ProcFs> ProcessCollector for Scanner<P> {
     fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError> {
         self.users.refresh();
         self.parents.forget();
+        self.files.forget();
         let mut pids = std::mem::take(&mut self.pids);
         self.proc.pids(&mut pids).map_err(ScanError::List)?;
         let mut counts = ScanCounts::default();

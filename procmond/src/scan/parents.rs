@@ -3,8 +3,9 @@
 //! Parents are remembered for one scan: most processes share a few. Past that the table of known processes has their
 //! keys, and a command line that nobody asks for is not kept.
 
+use super::Glance;
 use super::draft::Draft;
-use super::{Glance, image};
+use super::image::Files;
 use crate::procfs::arguments;
 use crate::procfs::boot::Boot;
 use crate::provenance as why;
@@ -49,13 +50,14 @@ impl Parents {
         proc: &P,
         glance: &Glance<'_>,
         boot: &Boot,
+        files: &mut Files,
         draft: &mut Draft,
     ) -> Option<u64> {
         let ppid = glance.stat.ppid;
         let reason = if ppid == 0 {
             why::NO_PARENT
         } else {
-            match self.find(proc, ppid) {
+            match self.find(proc, ppid, files) {
                 // A process that started later has only the parent's pid.
                 Ok(parent) if parent.start_ticks <= glance.stat.start_ticks => {
                     draft.record.parent_key = Some(process_key(&boot.id, ppid, parent.start_ticks));
@@ -71,22 +73,22 @@ impl Parents {
         None
     }
 
-    fn find<P: ProcFs>(&mut self, proc: &P, pid: u32) -> &Result<Parent, Unreadable> {
+    fn find<P: ProcFs>(&mut self, proc: &P, pid: u32, files: &mut Files) -> &Result<Parent, Unreadable> {
         if self.met.len() >= MAX_REMEMBERED && !self.met.contains_key(&pid) {
             self.met.clear();
         }
-        self.met.entry(pid).or_insert_with(|| Parent::read(proc, pid, &mut self.buffers))
+        self.met.entry(pid).or_insert_with(|| Parent::read(proc, pid, files, &mut self.buffers))
     }
 }
 
 impl Parent {
-    fn read<P: ProcFs>(proc: &P, pid: u32, buffers: &mut [Vec<u8>; 3]) -> Result<Self, Unreadable> {
+    fn read<P: ProcFs>(proc: &P, pid: u32, files: &mut Files, buffers: &mut [Vec<u8>; 3]) -> Result<Self, Unreadable> {
         let process = proc.open(pid)?;
         let glance = Glance::take(proc, &process, pid, MAX_COMMAND_LINE, buffers.each_mut())?;
         let (program, command_line) = match super::draft::nothing_left(&glance) {
             Some(reason) => (Err(reason), Err(reason)),
             None => (
-                glance.program.map(|link| escape_bytes(image::examine(proc, &process, link).0)).map_err(why::reason),
+                glance.program.map(|link| escape_bytes(files.examine(proc, &process, link).0)).map_err(why::reason),
                 glance.command_line.map(|bytes| arguments::split(bytes, false).line()).map_err(why::reason),
             ),
         };

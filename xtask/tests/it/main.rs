@@ -3,6 +3,7 @@
 
 mod demo;
 mod docs;
+mod measure;
 mod up;
 
 use std::process::Command;

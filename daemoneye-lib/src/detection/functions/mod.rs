@@ -86,6 +86,10 @@ pub(super) enum Gives {
     Real,
     /// Integer when the first argument is one, real otherwise.
     Number,
+    /// What the first argument is.
+    First,
+    /// What all arguments can be.
+    Common,
     Truth,
 }
 
@@ -150,6 +154,14 @@ pub(super) static SCALARS: &[Scalar] = &[
         volatility: Volatility::Volatile,
         call: time::unixepoch,
     },
+    Scalar {
+        name: "coalesce",
+        arity: 2..=100,
+        gives: Gives::Common,
+        volatility: Volatility::Immutable,
+        call: text::coalesce,
+    },
+    Scalar { name: "nullif", arity: 2..=2, gives: Gives::First, volatility: Volatility::Immutable, call: text::nullif },
     Scalar { name: "glob", arity: 2..=2, gives: Gives::Truth, volatility: Volatility::Immutable, call: patterns::glob },
     Scalar {
         name: "__like",
@@ -173,13 +185,19 @@ pub(super) static SCALARS: &[Scalar] = &[
         volatility: Volatility::Immutable,
         call: text::to_integer,
     },
+    Scalar {
+        name: "__number",
+        arity: 1..=1,
+        gives: Gives::Number,
+        volatility: Volatility::Immutable,
+        call: text::to_number,
+    },
     Scalar { name: "__real", arity: 1..=1, gives: Gives::Real, volatility: Volatility::Immutable, call: text::to_real },
 ];
 
 /// Every function for the engine to know.
 pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
-    let own = SCALARS.iter().map(|scalar| Arc::new(ScalarUDF::new_from_impl(RowByRow::new(scalar))));
-    own.chain([datafusion::functions::core::coalesce(), datafusion::functions::core::nullif()]).collect()
+    SCALARS.iter().map(|scalar| Arc::new(ScalarUDF::new_from_impl(RowByRow::new(scalar)))).collect()
 }
 
 /// A [`Scalar`] as the engine calls it.
@@ -236,13 +254,23 @@ impl ScalarUDFImpl for RowByRow {
             Gives::Integer => DataType::Int64,
             Gives::Real => DataType::Float64,
             Gives::Truth => DataType::Boolean,
-            Gives::Number if arguments.first().is_some_and(DataType::is_integer) => DataType::Int64,
-            Gives::Number => DataType::Float64,
+            Gives::Number => match common(arguments.get(..1).unwrap_or_default()) {
+                DataType::Int64 => DataType::Int64,
+                _ => DataType::Float64,
+            },
+            Gives::First => common(arguments.get(..1).unwrap_or_default()),
+            Gives::Common => common(arguments),
         })
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = arguments.number_rows;
+        // A cast of what is of the type already.
+        if let ([only], true) = (arguments.args.as_slice(), self.scalar.name.starts_with("__"))
+            && only.data_type() == *arguments.return_type()
+        {
+            return Ok(only.clone());
+        }
         if let Some(matches) = patterns::with_constant_pattern(self.scalar.name, &arguments.args)? {
             return Ok(matches);
         }
@@ -258,6 +286,18 @@ impl ScalarUDFImpl for RowByRow {
             output.push(&value);
         }
         Ok(ColumnarValue::Array(output.finish()))
+    }
+}
+
+/// The type that can hold values of all these types.
+fn common(types: &[DataType]) -> DataType {
+    let known = || types.iter().filter(|kind| !kind.is_null());
+    if known().all(|kind| kind.is_integer() || *kind == DataType::Boolean) {
+        DataType::Int64
+    } else if known().all(DataType::is_numeric) {
+        DataType::Float64
+    } else {
+        DataType::Utf8
     }
 }
 

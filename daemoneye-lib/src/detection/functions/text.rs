@@ -144,12 +144,32 @@ pub(super) fn round<'a>(cells: Given<'a>) -> Result<'a> {
     Ok(Cell::Real(format!("{number:.digits$}").parse().unwrap_or(number)))
 }
 
+pub(super) fn coalesce<'a>(cells: Given<'a>) -> Result<'a> {
+    Ok(cells.iter().find(|cell| **cell != Cell::Null).cloned().unwrap_or(Cell::Null))
+}
+
+pub(super) fn nullif<'a>(cells: Given<'a>) -> Result<'a> {
+    let (Some(value), Some(other)) = (cells.first(), cells.get(1)) else { return Ok(Cell::Null) };
+    let equal = match (value, other) {
+        (Cell::Integer(_), Cell::Real(_)) | (Cell::Real(_), Cell::Integer(_)) => value.real() == other.real(),
+        _ => value == other,
+    };
+    Ok(if equal { Cell::Null } else { value.clone() })
+}
+
 pub(super) fn to_text<'a>(cells: Given<'a>) -> Result<'a> {
     on_text(cells, |text| Cell::owned(text))
 }
 
 pub(super) fn to_integer<'a>(cells: Given<'a>) -> Result<'a> {
     Ok(cells.first().and_then(Cell::integer).map_or(Cell::Null, Cell::Integer))
+}
+
+pub(super) fn to_number<'a>(cells: Given<'a>) -> Result<'a> {
+    match cells.first() {
+        Some(Cell::Integer(number)) => Ok(Cell::Integer(*number)),
+        _ => to_real(cells),
+    }
 }
 
 pub(super) fn to_real<'a>(cells: Given<'a>) -> Result<'a> {

@@ -1,25 +1,45 @@
 //! Expressions.
 
-use super::functions::{case, engine_call};
+use super::functions::engine_call;
+use super::literal::{cell_of, constant};
 use super::{Lowerer, absent, quoted, unsupported};
 use crate::detection::error::Refusal;
+use crate::detection::functions::Cell;
 use crate::models::catalog::Table;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArguments, Ident, ObjectNamePart, Query,
-    Spanned as _, UnaryOperator, Value, ValueWithSpan,
+    SetExpr, UnaryOperator, Value, ValueWithSpan,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
+/// The name under which the place of `EXISTS` and of `IN` with a query is kept.
+pub(super) const SUB_QUERY: &str = "(SELECT)";
+
 impl Lowerer<'_> {
-    /// An expression whose value is wanted.
+    /// An expression whose value is wanted: a truth value is 1 or 0.
     pub(super) fn expression(&mut self, expr: Expr) -> Result<Expr, Refusal> {
-        let place = place(&expr);
-        self.deeper(|| place, |lowerer| lowerer.shallow(expr, place))
+        Ok(as_number(self.lowered(expr)?))
     }
 
     /// An expression of which only the truth counts: numbers and texts are true as in SQLite.
     pub(super) fn condition(&mut self, expr: Expr) -> Result<Expr, Refusal> {
-        Ok(as_condition(self.expression(expr)?))
+        Ok(as_condition(self.lowered(expr)?))
+    }
+
+    fn lowered(&mut self, expr: Expr) -> Result<Expr, Refusal> {
+        let place = place(&expr);
+        self.deeper(|| place, |lowerer| lowerer.shallow(expr, place))
+    }
+
+    /// An expression with which is reckoned: a text counts as the number with which it begins.
+    fn number(&mut self, expr: Expr) -> Result<Expr, Refusal> {
+        let place = place(&expr);
+        Ok(as_numeric(self.expression(expr)?, place))
+    }
+
+    fn integer(&mut self, expr: Expr) -> Result<Expr, Refusal> {
+        let place = place(&expr);
+        Ok(engine_call("__integer", place, vec![self.expression(expr)?]))
     }
 
     fn boxed(&mut self, expr: Expr) -> Result<Box<Expr>, Refusal> {
@@ -31,7 +51,7 @@ impl Lowerer<'_> {
             Expr::Identifier(ident) => Expr::Identifier(self.name(ident)),
             Expr::CompoundIdentifier(parts) => self.compound(parts)?,
             Expr::Value(literal) => self.literal(literal)?,
-            Expr::Nested(inner) => Expr::Nested(self.boxed(*inner)?),
+            Expr::Nested(inner) => Expr::Nested(Box::new(self.lowered(*inner)?)),
             Expr::IsNull(inner) => Expr::IsNull(self.boxed(*inner)?),
             Expr::IsNotNull(inner) => Expr::IsNotNull(self.boxed(*inner)?),
             Expr::IsTrue(inner) => Expr::IsTrue(Box::new(self.condition(*inner)?)),
@@ -55,9 +75,13 @@ impl Lowerer<'_> {
                 negated,
             },
             Expr::InSubquery { expr, subquery, negated } => {
+                self.names.push((SUB_QUERY.to_owned(), place, None));
                 Expr::InSubquery { expr: self.boxed(*expr)?, subquery: self.subquery(*subquery)?, negated }
             }
-            Expr::Exists { subquery, negated } => Expr::Exists { subquery: self.subquery(*subquery)?, negated },
+            Expr::Exists { subquery, negated } => {
+                self.names.push((SUB_QUERY.to_owned(), place, None));
+                Expr::Exists { subquery: self.subquery(*subquery)?, negated }
+            }
             Expr::Subquery(query) => Expr::Subquery(self.subquery(*query)?),
             Expr::Like { negated, any: false, expr, pattern, escape_char } => {
                 self.like(negated, *expr, *pattern, escape_char, place)?
@@ -73,8 +97,8 @@ impl Lowerer<'_> {
                 let conditions = conditions
                     .into_iter()
                     .map(|CaseWhen { condition, result }| {
-                        let condition = self.expression(condition)?;
-                        let condition = if has_operand { condition } else { as_condition(condition) };
+                        let condition =
+                            if has_operand { self.expression(condition)? } else { self.condition(condition)? };
                         Ok(CaseWhen { condition, result: self.expression(result)? })
                     })
                     .collect::<Result<_, Refusal>>()?;
@@ -85,7 +109,7 @@ impl Lowerer<'_> {
                 let target = cast_target(&data_type).ok_or_else(|| {
                     unsupported(&format!("a cast to {data_type}")).hint("cast to TEXT, INTEGER or REAL").at(place)
                 })?;
-                engine_call(target, place, vec![as_number(self.expression(*expr)?)])
+                engine_call(target, place, vec![self.expression(*expr)?])
             }
             Expr::Substring { expr, substring_from: Some(from), substring_for, special: _, shorthand: _ } => {
                 let mut arguments = vec![self.expression(*expr)?, self.expression(*from)?];
@@ -118,6 +142,8 @@ impl Lowerer<'_> {
         match <[Ident; 2]>::try_from(parts) {
             Ok([table, column]) => {
                 let table = quoted(table.value.to_ascii_lowercase(), table.span);
+                let qualified = format!("{}.{}", table.value, column.value.to_ascii_lowercase());
+                self.names.push((qualified, table.span, column.quote_style));
                 Ok(Expr::CompoundIdentifier(vec![table, self.name(column)]))
             }
             Err(parts) => Err(unsupported(&format!("a name of {} parts", parts.len())).at(place)),
@@ -127,9 +153,7 @@ impl Lowerer<'_> {
     fn unary(&mut self, op: UnaryOperator, expr: Expr, place: Span) -> Result<Expr, Refusal> {
         match op {
             UnaryOperator::Not => Ok(negate_if(true, self.condition(expr)?)),
-            UnaryOperator::Minus | UnaryOperator::Plus => {
-                Ok(Expr::UnaryOp { op, expr: Box::new(as_number(self.expression(expr)?)) })
-            }
+            UnaryOperator::Minus | UnaryOperator::Plus => Ok(Expr::UnaryOp { op, expr: Box::new(self.number(expr)?) }),
             other => Err(unsupported(&format!("the operator {other}")).at(place)),
         }
     }
@@ -139,28 +163,22 @@ impl Lowerer<'_> {
         match op {
             Op::And | Op::Or => self.chain(left, &op, right),
             Op::Eq | Op::NotEq | Op::Lt | Op::LtEq | Op::Gt | Op::GtEq => {
-                let (left, right) = (self.expression(left)?, self.expression(right)?);
-                let (left, right) = if is_truth(&left) == is_truth(&right) {
-                    (left, right)
-                } else {
-                    (as_number(left), as_number(right))
-                };
-                Ok(binary(left, op, right))
+                Ok(binary(self.expression(left)?, op, self.expression(right)?))
             }
             Op::Spaceship => Err(unsupported("the operator <=>").hint("write IS NOT DISTINCT FROM").at(place)),
-            Op::Plus | Op::Minus | Op::Multiply | Op::BitwiseAnd | Op::BitwiseOr => {
-                Ok(binary(as_number(self.expression(left)?), op, as_number(self.expression(right)?)))
-            }
-            // Division by zero is NULL.
+            Op::Plus | Op::Minus | Op::Multiply => Ok(binary(self.number(left)?, op, self.number(right)?)),
+            Op::BitwiseAnd | Op::BitwiseOr => Ok(binary(self.integer(left)?, op, self.integer(right)?)),
+            // Division by zero is NULL; a remainder is that of whole numbers.
             Op::Divide | Op::Modulo => {
-                let divisor = as_number(self.expression(right)?);
+                let whole = op == Op::Modulo;
+                let divisor = if whole { self.integer(right)? } else { self.number(right)? };
                 let zero = Expr::Value(Value::Number("0".to_owned(), false).with_span(place));
                 let divisor = engine_call("nullif", place, vec![divisor, zero]);
-                Ok(binary(as_number(self.expression(left)?), op, divisor))
+                let dividend = if whole { self.integer(left)? } else { self.number(left)? };
+                Ok(binary(dividend, op, divisor))
             }
             Op::StringConcat => {
-                let mut text =
-                    |expr| Ok::<_, Refusal>(engine_call("__text", place, vec![as_number(self.expression(expr)?)]));
+                let mut text = |expr| Ok::<_, Refusal>(engine_call("__text", place, vec![self.expression(expr)?]));
                 Ok(binary(text(left)?, op, text(right)?))
             }
             other => Err(unsupported(&format!("the operator {other}")).at(place)),
@@ -273,9 +291,6 @@ fn is_truth(expr: &Expr) -> bool {
         Expr::Function(Function { name, args: FunctionArguments::List(_), .. }) => {
             matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if matches!(name.value.as_str(), "__like" | "__regexp" | "glob"))
         }
-        Expr::Case { conditions, else_result, .. } => {
-            conditions.iter().all(|when| is_truth(&when.result)) && else_result.as_deref().is_none_or(is_truth)
-        }
         _ => false,
     }
 }
@@ -290,14 +305,21 @@ pub(super) fn as_condition(expr: Expr) -> Expr {
     Expr::Nested(Box::new(binary(engine_call("__real", place, vec![expr]), BinaryOperator::NotEq, zero)))
 }
 
-/// A truth value counts as 1 or 0 where a number is wanted.
-pub(super) fn as_number(expr: Expr) -> Expr {
-    if !is_truth(&expr) {
-        return expr;
+/// A number as itself, and a text as the number with which it begins.
+pub(super) fn as_numeric(expr: Expr, place: Span) -> Expr {
+    match cell_of(&expr) {
+        Some(Cell::Integer(_) | Cell::Real(_)) => expr,
+        Some(Cell::Text(text)) => match text.trim().parse() {
+            Ok(number) => constant(&Cell::Integer(number), place),
+            Err(_) => engine_call("__real", place, vec![expr]),
+        },
+        _ => engine_call("__number", place, vec![expr]),
     }
-    let place = place(&expr);
-    let number = |digit: &str| Expr::Value(Value::Number(digit.to_owned(), false).with_span(place));
-    case(vec![(expr.clone(), number("1")), (negate_if(true, expr), number("0"))], None)
+}
+
+/// A truth value counts as 1 or 0 where a value is wanted.
+fn as_number(expr: Expr) -> Expr {
+    if is_truth(&expr) { engine_call("__integer", place(&expr), vec![expr]) } else { expr }
 }
 
 /// Where an expression begins, found without walking down a long chain.
@@ -309,16 +331,25 @@ fn place(expr: &Expr) -> Span {
         | Expr::IsNull(inner)
         | Expr::IsNotNull(inner)
         | Expr::Cast { expr: inner, .. }
+        | Expr::Collate { expr: inner, .. }
         | Expr::Like { expr: inner, .. }
         | Expr::RLike { expr: inner, .. }
         | Expr::InList { expr: inner, .. }
         | Expr::InSubquery { expr: inner, .. }
         | Expr::Between { expr: inner, .. } => place(inner),
         Expr::Case { case_token, .. } => case_token.0.span,
-        Expr::Function(function) => function.name.span(),
+        Expr::Function(function) => match function.name.0.first() {
+            Some(ObjectNamePart::Identifier(name)) => name.span,
+            _ => Span::empty(),
+        },
+        Expr::Interval(interval) => place(&interval.value),
         Expr::Identifier(ident) => ident.span,
         Expr::CompoundIdentifier(parts) => parts.first().map_or(Span::empty(), |part| part.span),
         Expr::Value(value) => value.span,
+        Expr::Exists { subquery, .. } | Expr::Subquery(subquery) => match subquery.body.as_ref() {
+            SetExpr::Select(select) => select.select_token.0.span,
+            _ => Span::empty(),
+        },
         _ => Span::empty(),
     }
 }

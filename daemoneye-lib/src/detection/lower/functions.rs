@@ -1,6 +1,6 @@
 //! Calls: which functions a statement may name, and what becomes of them.
 
-use super::expression::as_number;
+use super::expression::{as_condition, as_numeric};
 use super::literal::{cell_of, constant};
 use super::{Lowerer, absent, unsupported};
 use crate::detection::dialect::call;
@@ -9,7 +9,7 @@ use crate::detection::functions::{SCALARS, fold_constant};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, Ident, ObjectNamePart, Value,
+    FunctionArguments, Ident, ObjectNamePart, Spanned as _, Value,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
@@ -26,7 +26,7 @@ const AGGREGATES: &[(&str, std::ops::RangeInclusive<usize>)] = &[
 
 /// Functions that are written in terms of others.
 const REWRITTEN: &[(&str, std::ops::RangeInclusive<usize>)] =
-    &[("coalesce", 2..=100), ("ifnull", 2..=2), ("iif", 3..=3), ("nullif", 2..=2), ("regexp", 2..=2), ("like", 2..=3)];
+    &[("ifnull", 2..=2), ("iif", 3..=3), ("regexp", 2..=2), ("like", 2..=3)];
 
 /// Other names of functions.
 const SYNONYMS: &[(&str, &str)] = &[("substring", "substr"), ("char_length", "length"), ("if", "iif")];
@@ -46,7 +46,7 @@ impl Lowerer<'_> {
         let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } =
             function;
         let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else {
-            return Err(unsupported(&format!("the function name {name}")));
+            return Err(unsupported(&format!("the function name {name}")).at(name.span()));
         };
         let span = ident.span;
         let written = ident.value.to_ascii_lowercase();
@@ -135,7 +135,7 @@ impl Lowerer<'_> {
                 let (Some(then), Some(condition)) = (arguments.pop(), arguments.pop()) else {
                     return Err(unsupported("iif"));
                 };
-                case(vec![(super::expression::as_condition(condition), then)], otherwise)
+                case(as_condition(condition), then, otherwise)
             }
             name => engine_call(name, span, arguments),
         })
@@ -157,10 +157,12 @@ fn aggregate_call(
     span: Span,
     distinct: bool,
     wildcard: bool,
-    arguments: Vec<Expr>,
+    mut arguments: Vec<Expr>,
     filter: Option<Expr>,
 ) -> Expr {
-    let mut arguments: Vec<Expr> = arguments.into_iter().map(as_number).collect();
+    if matches!(name, "sum" | "avg") {
+        arguments = arguments.into_iter().map(|argument| as_numeric(argument, span)).collect();
+    }
     let engine_name = match name {
         "total" => {
             arguments = arguments.into_iter().map(|argument| engine_call("__real", span, vec![argument])).collect();
@@ -200,12 +202,12 @@ pub(super) fn engine_call(name: &str, span: Span, arguments: Vec<Expr>) -> Expr 
 }
 
 /// `CASE WHEN … THEN … ELSE … END`.
-pub(super) fn case(conditions: Vec<(Expr, Expr)>, otherwise: Option<Expr>) -> Expr {
+fn case(condition: Expr, result: Expr, otherwise: Option<Expr>) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),
         operand: None,
-        conditions: conditions.into_iter().map(|(condition, result)| CaseWhen { condition, result }).collect(),
+        conditions: vec![CaseWhen { condition, result }],
         else_result: otherwise.map(Box::new),
     }
 }

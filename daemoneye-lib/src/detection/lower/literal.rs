@@ -10,15 +10,14 @@ impl Lowerer<'_> {
     pub(super) fn literal(&mut self, literal: ValueWithSpan) -> Result<Expr, Refusal> {
         let span = literal.span;
         let value = match literal.value {
-            Value::Number(text, false) => match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-                Some(hex) => {
-                    let number = i64::from_str_radix(hex, 16)
-                        .map_err(|_| Refusal::new(format!("`{text}` is not a number that fits 64 bits")).at(span))?;
-                    return Ok(number_literal(number, span));
-                }
-                None => Value::Number(text, false),
-            },
-            value @ (Value::SingleQuotedString(_) | Value::Boolean(_) | Value::Null) => value,
+            // The parser takes 0x1F for x'1F', which is a character longer.
+            Value::HexStringLiteral(hex) if span.end.column - span.start.column == hex.len() as u64 + 2 => {
+                let number = i64::from_str_radix(&hex, 16)
+                    .map_err(|_| Refusal::new(format!("`0x{hex}` is not a number that fits 64 bits")).at(span))?;
+                return Ok(number_literal(number, span));
+            }
+            Value::Boolean(truth) => return Ok(number_literal(truth.into(), span)),
+            value @ (Value::Number(_, false) | Value::SingleQuotedString(_) | Value::Null) => value,
             Value::Placeholder(name) => return self.parameter(&name, span),
             other => return Err(unsupported(&format!("the literal {other}")).at(span)),
         };

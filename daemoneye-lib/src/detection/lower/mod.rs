@@ -7,7 +7,9 @@
 mod expression;
 mod functions;
 mod literal;
+mod rule;
 mod select;
+mod tables;
 
 use super::error::Refusal;
 use super::limits;
@@ -16,10 +18,16 @@ use datafusion::sql::sqlparser::ast::{Ident, Statement};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-pub(super) use select::RuleShape;
+pub(super) use rule::RuleShape;
+pub(super) use select::not_select;
 
 /// Levels of nesting in an expression or of queries within each other, counted together.
 const MAX_DEPTH: usize = 64;
+
+/// `WITH` within `WITH`: the engine's work doubles with each level.
+const MAX_WITH_DEPTH: usize = 8;
+/// Tables that a statement reads, those of a common table expression counted each time it is named.
+const MAX_SCANS: usize = 256;
 
 /// A value for a parameter of a statement.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,13 +59,51 @@ pub(super) struct Lowered {
     pub(super) tables: Vec<Table>,
     /// Where each name stands, for errors that the planner finds.
     pub(super) names: Vec<(String, Span, Option<char>)>,
+    /// What results are called.
+    pub(super) written: Written,
+}
+
+/// Result names as they were written, by the names that the engine has for them.
+#[derive(Debug, Default)]
+pub(super) struct Written(HashMap<String, (usize, String)>);
+
+impl Written {
+    /// What a name is called in the part of the statement that has been read.
+    fn shown(&self, name: &str) -> Option<String> {
+        self.0.get(name).map(|(_, written)| written.clone())
+    }
+
+    /// Of several with the same name the outermost query's counts.
+    fn show(&mut self, name: &str, written: String, level: usize) {
+        match self.0.get(name) {
+            Some((outer, _)) if *outer <= level => {}
+            _ => drop(self.0.insert(name.to_owned(), (level, written))),
+        }
+    }
+
+    /// Names for people, each once: one that was there before gets `:1`, `:2`, ….
+    pub(super) fn names<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+        let mut taken = HashSet::new();
+        names
+            .map(|name| {
+                let written = self.0.get(name).map_or(name, |(_, written)| written.as_str());
+                let mut shown = written.to_owned();
+                let mut again = 0;
+                while !taken.insert(shown.clone()) {
+                    again += 1;
+                    shown = format!("{written}:{again}");
+                }
+                shown
+            })
+            .collect()
+    }
 }
 
 /// Parses and lowers a statement. `now` is the moment that it calls now.
 pub(super) fn lower_query(sql: &str, parameters: &Parameters, now: i64) -> Result<Lowered, Refusal> {
     let statement = limits::parse(sql)?;
     let mut lowerer = Lowerer::new(parameters, Some(now));
-    let statement = lowerer.statement(statement)?;
+    let statement = lowerer.statement(statement).map_err(|refusal| limits::placed(sql, refusal))?;
     lowerer.check_all_used()?;
     Ok(lowerer.finish(statement))
 }
@@ -68,7 +114,7 @@ pub(super) fn lower_rule(sql: &str, hidden: &[&str]) -> Result<(Lowered, RuleSha
     let statement = limits::parse(sql)?;
     let nothing = Parameters::default();
     let mut lowerer = Lowerer::new(&nothing, None);
-    let (statement, shape) = lowerer.rule(statement, hidden)?;
+    let (statement, shape) = lowerer.rule(statement, hidden).map_err(|refusal| limits::placed(sql, refusal))?;
     Ok((lowerer.finish(statement), shape))
 }
 
@@ -80,10 +126,11 @@ struct Lowerer<'p> {
     depth: usize,
     tables: Vec<Table>,
     names: Vec<(String, Span, Option<char>)>,
-    /// Names of common table expressions in force.
-    expressions: Vec<HashSet<String>>,
-    /// Result names as they were written, by their lower-case form.
-    aliases: HashMap<String, String>,
+    /// Common table expressions in force, and how many tables each reads.
+    expressions: Vec<HashMap<String, usize>>,
+    with_depth: usize,
+    scans: usize,
+    written: Written,
     next_positional: usize,
     used_positional: HashSet<usize>,
     used_named: HashSet<String>,
@@ -98,7 +145,9 @@ impl<'p> Lowerer<'p> {
             tables: Vec::new(),
             names: Vec::new(),
             expressions: Vec::new(),
-            aliases: HashMap::new(),
+            with_depth: 0,
+            scans: 0,
+            written: Written::default(),
             next_positional: 0,
             used_positional: HashSet::new(),
             used_named: HashSet::new(),
@@ -106,7 +155,7 @@ impl<'p> Lowerer<'p> {
     }
 
     fn finish(self, statement: Statement) -> Lowered {
-        Lowered { statement, tables: self.tables, names: self.names }
+        Lowered { statement, tables: self.tables, names: self.names, written: self.written }
     }
 
     /// A parameter that was given and that the statement does not have is a mistake of the caller.
@@ -118,6 +167,17 @@ impl<'p> Lowerer<'p> {
         if let Some(extra) = self.parameters.named.keys().find(|name| !self.used_named.contains(*name)) {
             let message = format!("parameter `{extra}` was given, but the statement has no :{extra}");
             return Err(Refusal::new(message));
+        }
+        Ok(())
+    }
+
+    /// Counts tables that the statement reads.
+    fn count_scans(&mut self, scans: usize, span: Span) -> Result<(), Refusal> {
+        self.scans = self.scans.saturating_add(scans);
+        if self.scans > MAX_SCANS {
+            let message = format!("the statement reads more than {MAX_SCANS} tables");
+            let hint = "a common table expression counts each time that it is named";
+            return Err(Refusal::new(message).hint(hint).at(span));
         }
         Ok(())
     }
@@ -142,8 +202,7 @@ impl<'p> Lowerer<'p> {
     fn name(&mut self, ident: Ident) -> Ident {
         let lower = ident.value.to_ascii_lowercase();
         self.names.push((lower.clone(), ident.span, ident.quote_style));
-        let value = self.aliases.get(&lower).cloned().unwrap_or(lower);
-        quoted(value, ident.span)
+        quoted(lower, ident.span)
     }
 }
 

@@ -1,29 +1,17 @@
-//! Queries: `SELECT`, common table expressions, set operations, joins; and the narrower shape of a rule.
+//! Queries: `SELECT`, common table expressions, set operations.
 
-use super::functions::is_aggregate;
+use super::expression::SUB_QUERY;
 use super::literal::cell_of;
-use super::{Lowered, Lowerer, absent, quoted, unsupported};
-use crate::detection::error::{Refusal, nearest};
+use super::{Lowered, Lowerer, MAX_WITH_DEPTH, absent, quoted, unsupported};
+use crate::detection::error::{MISPLACED_QUERY, Refusal};
 use crate::detection::functions::Cell;
-use crate::models::catalog::Table;
 use datafusion::sql::sqlparser::ast::{
-    Cte, Distinct, Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause, ObjectName,
-    ObjectNamePart, Offset, OffsetRows, OrderBy, OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, Spanned as _, Statement, TableAlias,
-    TableFactor, TableWithJoins, Visit, Visitor, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, LimitClause, ObjectName, ObjectNamePart, Offset, OffsetRows, OrderBy,
+    OrderByExpr, OrderByKind, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
+    SetOperator, SetQuantifier, Spanned as _, Statement, TableAlias, WildcardAdditionalOptions, With,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
-use std::collections::HashSet;
-use std::ops::ControlFlow;
-
-/// What can be told of a rule's result from its text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::detection) struct RuleShape {
-    /// The table that the rule reads.
-    pub(in crate::detection) table: Table,
-    /// How many hidden columns stand at the end.
-    pub(in crate::detection) hidden: usize,
-}
+use std::collections::{HashMap, HashSet};
 
 impl Lowerer<'_> {
     pub(super) fn statement(&mut self, statement: Statement) -> Result<Statement, Refusal> {
@@ -32,70 +20,9 @@ impl Lowerer<'_> {
             other => {
                 let text = other.to_string();
                 let verb = text.split_whitespace().next().unwrap_or_default().to_uppercase();
-                let refusal = Refusal::new(format!("{verb} is not allowed: only SELECT is")).at(other.span());
-                Err(refusal.hint("DaemonEye's data is read-only; nothing was executed"))
+                Err(not_select(&verb))
             }
         }
-    }
-
-    /// A rule: one `SELECT` of rows of one table of processes, each row a match of its own.
-    pub(super) fn rule(&mut self, statement: Statement, hidden: &[&str]) -> Result<(Statement, RuleShape), Refusal> {
-        let Statement::Query(query) = statement else {
-            return self
-                .statement(statement)
-                .map(|statement| (statement, RuleShape { table: Table::Processes, hidden: 0 }));
-        };
-        let Query { body, .. } = query.as_ref();
-        let SetExpr::Select(select) = body.as_ref() else {
-            return Err(unsupported("a UNION, EXCEPT or INTERSECT in a rule").hint("write a rule for each part"));
-        };
-        let span = select.select_token.0.span;
-        absent(query.with.is_none(), "WITH in a rule", || span)?;
-        let unwanted =
-            |what: &str, why: &str| Err(unsupported(&format!("{what} in a rule")).hint(why.to_owned()).at(span));
-        let [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins }] = select.from.as_slice()
-        else {
-            return unwanted("anything but one table after FROM", "rules are evaluated over the rows of one table");
-        };
-        if !joins.is_empty() {
-            return unwanted("JOIN", "columns of the parent are in the row: parent_name, parent_executable_path, …");
-        }
-        if select.distinct.is_some() {
-            return unwanted("DISTINCT", "`dedup` says which matches are the same alert");
-        }
-        if query.limit_clause.is_some() {
-            return unwanted("LIMIT", "it would hide matches");
-        }
-        if query.order_by.is_some() {
-            return unwanted("ORDER BY", "matches are reported in the order of their events");
-        }
-        let group = match &select.group_by {
-            GroupByExpr::Expressions(expressions, modifiers) => !expressions.is_empty() || !modifiers.is_empty(),
-            GroupByExpr::All(_) => true,
-        };
-        if group || select.having.is_some() || has_aggregate_or_query(select) {
-            return unwanted("an aggregate or a sub-query", "a rule looks at one row at a time");
-        }
-        let table = self.find_table(name, span)?;
-        if !table.is_observed() {
-            return unwanted(&format!("the table {name}"), "rules read processes.events or processes");
-        }
-        let relation =
-            alias.as_ref().map_or_else(|| name.0.last().and_then(ObjectNamePart::as_ident), |alias| Some(&alias.name));
-        let relation = relation.map_or_else(String::new, |name| name.value.to_ascii_lowercase());
-        let mut statement = self.statement(Statement::Query(query))?;
-        if let Statement::Query(query) = &mut statement
-            && let SetExpr::Select(select) = query.body.as_mut()
-        {
-            select.projection.extend(hidden.iter().enumerate().map(|(index, column)| SelectItem::ExprWithAlias {
-                expr: Expr::CompoundIdentifier(vec![
-                    quoted(relation.clone(), Span::empty()),
-                    quoted((*column).to_owned(), Span::empty()),
-                ]),
-                alias: quoted(format!("__hidden_{index}"), Span::empty()),
-            }));
-        }
-        Ok((statement, RuleShape { table, hidden: hidden.len() }))
     }
 
     pub(super) fn query(&mut self, query: Query) -> Result<Query, Refusal> {
@@ -123,7 +50,7 @@ impl Lowerer<'_> {
         absent(settings.is_none(), "SETTINGS", none)?;
         absent(format_clause.is_none(), "FORMAT", none)?;
         absent(pipe_operators.is_empty(), "the pipe operator", none)?;
-        self.expressions.push(HashSet::new());
+        self.expressions.push(HashMap::new());
         let with = with.map(|with| self.with(with)).transpose()?;
         let body = Box::new(self.set_expression(*body)?);
         let order_by = order_by.map(|order_by| self.order_by(order_by)).transpose()?;
@@ -151,20 +78,26 @@ impl Lowerer<'_> {
                 .hint("join processes on parent_key for each level that you need")
                 .at(span));
         }
+        if self.with_depth == MAX_WITH_DEPTH {
+            return Err(Refusal::new(format!("WITH is nested more than {MAX_WITH_DEPTH} levels deep")).at(span));
+        }
+        self.with_depth += 1;
         let mut tables = Vec::with_capacity(cte_tables.len());
         for Cte { alias, query, from, materialized, closing_paren_token } in cte_tables {
             absent(from.is_none(), "FROM after a common table expression", || alias.name.span)?;
+            let before = self.scans;
             let query = Box::new(self.query(*query)?);
             let alias = self.alias(alias)?;
             if let Some(scope) = self.expressions.last_mut() {
-                scope.insert(alias.name.value.clone());
+                scope.insert(alias.name.value.clone(), (self.scans - before).max(1));
             }
             tables.push(Cte { alias, query, from: None, materialized, closing_paren_token });
         }
+        self.with_depth -= 1;
         Ok(With { with_token, recursive: false, cte_tables: tables })
     }
 
-    fn alias(&mut self, alias: TableAlias) -> Result<TableAlias, Refusal> {
+    pub(super) fn alias(&mut self, alias: TableAlias) -> Result<TableAlias, Refusal> {
         let TableAlias { explicit, name, columns, at } = alias;
         absent(at.is_none(), "AT", || name.span)?;
         let name = quoted(name.value.to_ascii_lowercase(), name.span);
@@ -285,9 +218,12 @@ impl Lowerer<'_> {
         })
     }
 
-    /// Result columns. One that is not a plain column is called by its text, as SQLite does; a name that was there
-    /// before gets `:1`, `:2`, ….
+    /// Result columns. The engine knows them by names in lower case, each once; they are shown as they were written, and one
+    /// that is not a plain column is called by its text, as SQLite does.
     fn projection(&mut self, items: Vec<SelectItem>) -> Result<Vec<SelectItem>, Refusal> {
+        let is_wildcard =
+            |item: &SelectItem| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..));
+        let beside_wildcard = items.iter().any(is_wildcard);
         let mut taken: HashSet<String> = HashSet::new();
         let mut lowered = Vec::with_capacity(items.len());
         for item in items {
@@ -310,177 +246,36 @@ impl Lowerer<'_> {
                     continue;
                 }
                 SelectItem::UnnamedExpr(expr) => {
-                    let name = match &expr {
-                        Expr::Identifier(ident) => ident.value.to_ascii_lowercase(),
-                        Expr::CompoundIdentifier(parts) => {
-                            parts.last().map_or_else(String::new, |part| part.value.to_ascii_lowercase())
-                        }
-                        other => other.to_string(),
+                    let column = match &expr {
+                        Expr::Identifier(ident) => Some(ident),
+                        Expr::CompoundIdentifier(parts) => parts.last(),
+                        _ => None,
                     };
+                    let column = column.map(|ident| ident.value.to_ascii_lowercase());
+                    // A column that has an alias further in is called by that.
+                    let name = column.map(|column| self.written.shown(&column).unwrap_or(column));
+                    let name = name.unwrap_or_else(|| expr.to_string());
                     (expr, name)
                 }
-                SelectItem::ExprWithAlias { expr, alias } => {
-                    self.aliases.insert(alias.value.to_ascii_lowercase(), alias.value.clone());
-                    (expr, alias.value)
-                }
-                other => return Err(unsupported(&format!("the result column {other}")).at(other.span())),
+                SelectItem::ExprWithAlias { expr, alias } => (expr, alias.value),
+                other => return Err(unsupported(&format!("the result column {other}"))),
             };
             let expr = self.expression(expr)?;
-            let mut name = written.clone();
+            let lower = written.to_ascii_lowercase();
+            let mut name = lower.clone();
+            // A column of its own and the same one among all columns are two to the engine.
+            if beside_wildcard && self.tables.iter().any(|table| table.columns().iter().any(|(own, _)| *own == lower)) {
+                name.push('\0');
+            }
             let mut again = 0;
             while !taken.insert(name.clone()) {
                 again += 1;
-                name = format!("{written}:{again}");
+                name = format!("{lower}\0{again}");
             }
+            self.written.show(&name, written, self.expressions.len());
             lowered.push(SelectItem::ExprWithAlias { expr, alias: quoted(name, Span::empty()) });
         }
         Ok(lowered)
-    }
-
-    fn from(&mut self, from: TableWithJoins) -> Result<TableWithJoins, Refusal> {
-        let TableWithJoins { relation, joins } = from;
-        let relation = self.relation(relation)?;
-        let joins = joins.into_iter().map(|join| self.join(join)).collect::<Result<_, _>>()?;
-        Ok(TableWithJoins { relation, joins })
-    }
-
-    fn join(&mut self, join: Join) -> Result<Join, Refusal> {
-        use JoinOperator as Op;
-        let Join { relation, global, join_operator } = join;
-        absent(!global, "GLOBAL JOIN", Span::empty)?;
-        let relation = self.relation(relation)?;
-        let join_operator = match join_operator {
-            Op::Join(on) | Op::Inner(on) => Op::Inner(self.constraint(on)?),
-            Op::Left(on) | Op::LeftOuter(on) => Op::Left(self.constraint(on)?),
-            Op::Right(on) | Op::RightOuter(on) => Op::Right(self.constraint(on)?),
-            Op::FullOuter(on) => Op::FullOuter(self.constraint(on)?),
-            Op::CrossJoin(JoinConstraint::None) => Op::CrossJoin(JoinConstraint::None),
-            _ => {
-                return Err(
-                    unsupported("this kind of JOIN").hint("use JOIN, LEFT JOIN, RIGHT JOIN, FULL JOIN or CROSS JOIN")
-                );
-            }
-        };
-        // A join without a condition is a cross join, as in SQLite.
-        let join_operator = match join_operator {
-            Op::Inner(JoinConstraint::None) => Op::CrossJoin(JoinConstraint::None),
-            other => other,
-        };
-        Ok(Join { relation, global: false, join_operator })
-    }
-
-    fn constraint(&mut self, constraint: JoinConstraint) -> Result<JoinConstraint, Refusal> {
-        Ok(match constraint {
-            JoinConstraint::On(condition) => JoinConstraint::On(self.condition(condition)?),
-            JoinConstraint::Using(columns) => {
-                let mut lowered = Vec::with_capacity(columns.len());
-                for column in columns {
-                    let [ObjectNamePart::Identifier(ident)] = column.0.as_slice() else {
-                        return Err(unsupported(&format!("USING ({column})")).at(column.span()));
-                    };
-                    lowered.push(ObjectName::from(self.name(ident.clone())));
-                }
-                JoinConstraint::Using(lowered)
-            }
-            JoinConstraint::None => JoinConstraint::None,
-            JoinConstraint::Natural => return Err(unsupported("NATURAL JOIN").hint("write USING or ON")),
-        })
-    }
-
-    fn relation(&mut self, relation: TableFactor) -> Result<TableFactor, Refusal> {
-        match relation {
-            TableFactor::Table {
-                name,
-                alias,
-                args,
-                with_hints,
-                version,
-                with_ordinality,
-                partitions,
-                json_path,
-                sample,
-                index_hints,
-            } => {
-                let span = name.span();
-                absent(args.is_none(), &format!("the table function {name}"), || span)?;
-                absent(
-                    with_hints.is_empty()
-                        && version.is_none()
-                        && !with_ordinality
-                        && partitions.is_empty()
-                        && json_path.is_none()
-                        && sample.is_none()
-                        && index_hints.is_empty(),
-                    "what follows the table's name",
-                    || span,
-                )?;
-                let (name, default_alias) = self.table_name(&name, span)?;
-                let alias = match alias {
-                    Some(alias) => Some(self.alias(alias)?),
-                    None => Some(TableAlias { explicit: true, name: default_alias, columns: Vec::new(), at: None }),
-                };
-                Ok(TableFactor::Table {
-                    name,
-                    alias,
-                    args: None,
-                    with_hints: Vec::new(),
-                    version: None,
-                    with_ordinality: false,
-                    partitions: Vec::new(),
-                    json_path: None,
-                    sample: None,
-                    index_hints: Vec::new(),
-                })
-            }
-            TableFactor::Derived { lateral: false, subquery, alias, sample: None } => {
-                let subquery = Box::new(self.query(*subquery)?);
-                let alias = alias.map(|alias| self.alias(alias)).transpose()?;
-                Ok(TableFactor::Derived { lateral: false, subquery, alias, sample: None })
-            }
-            TableFactor::NestedJoin { table_with_joins, alias: None } => {
-                let table_with_joins = Box::new(self.deeper(Span::empty, |lowerer| lowerer.from(*table_with_joins))?);
-                Ok(TableFactor::NestedJoin { table_with_joins, alias: None })
-            }
-            other => Err(unsupported(&format!("`{other}` after FROM"))),
-        }
-    }
-
-    /// The engine's name of a table or of a common table expression, and how expressions call it.
-    fn table_name(&mut self, name: &ObjectName, span: Span) -> Result<(ObjectName, Ident), Refusal> {
-        if let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() {
-            let lower = ident.value.to_ascii_lowercase();
-            if self.expressions.iter().any(|scope| scope.contains(&lower)) {
-                let ident = quoted(lower, ident.span);
-                return Ok((ObjectName::from(ident.clone()), ident));
-            }
-        }
-        let table = self.find_table(name, span)?;
-        self.tables.push(table);
-        let (schema, own) = table.qualified_name();
-        let last = name.0.last().and_then(ObjectNamePart::as_ident).map_or(own, |ident| ident.value.as_str());
-        let alias = quoted(last.to_ascii_lowercase(), span);
-        Ok((ObjectName::from(vec![quoted(schema.to_owned(), span), quoted(own.to_owned(), span)]), alias))
-    }
-
-    fn find_table(&self, name: &ObjectName, span: Span) -> Result<Table, Refusal> {
-        let parts: Option<Vec<&str>> =
-            name.0.iter().map(|part| part.as_ident().map(|ident| ident.value.as_str())).collect();
-        let written = parts.map_or_else(|| name.to_string(), |parts| parts.join("."));
-        Table::find(&written).ok_or_else(|| {
-            let names: Vec<String> = Table::ALL
-                .into_iter()
-                .flat_map(|table| {
-                    let (schema, own) = table.qualified_name();
-                    [Some(format!("{schema}.{own}")), table.short_name().map(str::to_owned)]
-                })
-                .flatten()
-                .collect();
-            let refusal = Refusal::new(format!("no such table: {written}")).at(span);
-            match nearest(&written, names.iter().map(String::as_str)) {
-                Some(nearest) => refusal.hint(format!("did you mean `{nearest}`?")),
-                None => refusal.hint(format!("tables: {}", names.join(", "))),
-            }
-        })
     }
 
     fn order_by(&mut self, order_by: OrderBy) -> Result<OrderBy, Refusal> {
@@ -537,30 +332,13 @@ fn plain(options: &WildcardAdditionalOptions) -> Result<(), Refusal> {
     absent(is_plain, "what follows the *", || wildcard_token.0.span)
 }
 
-fn has_aggregate_or_query(select: &Select) -> bool {
-    struct Finder;
-    impl Visitor for Finder {
-        type Break = ();
-
-        fn pre_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
-            ControlFlow::Break(())
-        }
-
-        fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-            match expr {
-                Expr::Function(function) if is_aggregate(&function.name.to_string().to_ascii_lowercase()) => {
-                    ControlFlow::Break(())
-                }
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    select.visit(&mut Finder).is_break()
-}
-
 impl Lowered {
     /// Gives a planner's error about a name the place where the name stands.
     pub(in crate::detection) fn place(&self, mut refusal: Refusal) -> Refusal {
+        let stands = |name: &str| self.names.iter().find(|(own, _, _)| own == name);
+        if let (true, Some((_, span, _))) = (refusal.message.starts_with(MISPLACED_QUERY), stands(SUB_QUERY)) {
+            return refusal.at(*span);
+        }
         let Some(name) = refusal
             .message
             .strip_prefix("no such column: ")
@@ -569,9 +347,9 @@ impl Lowered {
             return refusal;
         };
         let name = name.trim_matches('`');
-        let name = name.split('`').next().unwrap_or(name);
-        let name = name.rsplit('.').next().unwrap_or(name).to_owned();
-        if let Some((_, span, quote)) = self.names.iter().find(|(own, _, _)| *own == name) {
+        let name = name.split('`').next().unwrap_or(name).to_owned();
+        let last = name.rsplit('.').next().unwrap_or(&name);
+        if let Some((_, span, quote)) = stands(&name).or_else(|| stands(last)) {
             if *quote == Some('"') {
                 refusal = refusal.hint("text is written in single quotes: 'like this'");
             }
@@ -579,4 +357,10 @@ impl Lowered {
         }
         refusal
     }
+}
+
+/// The refusal of a statement that begins with this word.
+pub(in crate::detection) fn not_select(verb: &str) -> Refusal {
+    Refusal::new(format!("{verb} is not allowed: only SELECT is"))
+        .hint("DaemonEye's data is read-only; nothing was executed")
 }

@@ -1,0 +1,17 @@
+//! The line from end to end: the programs as they are shipped, driven from outside as an operator, a process of the host,
+//! a broken disk and an attacker meet them.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+
+mod away;
+mod coexist;
+mod damage;
+mod disk;
+mod kills;
+mod line;
+mod mount;
+mod refusals;
+mod rules;
+mod signals;
+mod socket;
+mod support;
+mod user;
