@@ -13,6 +13,8 @@
 //! bound, and never the memory. A collector that was killed replays what was not acknowledged; the agent knows
 //! repetitions by collector, epoch and sequence.
 //!
+//! A source that tells only what is new must know when what it told before is lost: see [`Sink::epoch`].
+//!
 //! This crate knows no subject: it does not look into the items that it carries. It opens no network socket, only the
 //! agent's local one.
 //!
@@ -55,6 +57,7 @@ mod spool;
 
 pub use caps::SourceCaps;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
+pub use daemoneye_lib::models::event::Epoch;
 pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
 pub use run::{CollectorConfig, CollectorError, Ended, run};
 pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};

@@ -5,6 +5,7 @@
 //! source to end and still takes what it emits, *closed* takes nothing any more.
 
 use crate::source::SourceStatus;
+use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::CollectedItem;
 use prost::Message;
 use std::collections::VecDeque;
@@ -106,6 +107,15 @@ impl Sink {
         self.0.lock().phase != Phase::Open
     }
 
+    /// The epoch that what is emitted from now on belongs to, or a later one.
+    ///
+    /// Whoever has all of an epoch must need nothing from before. So a source that tells only what is new keeps this
+    /// beside its state, and tells everything anew when it is no longer the same: the agent, or the spool, may have lost
+    /// what was told earlier.
+    pub fn epoch(&self) -> Epoch {
+        self.0.lock().epoch
+    }
+
     /// Reports the source's state; the latest report counts.
     pub fn report(&self, status: SourceStatus) {
         self.0.lock().status = status;
@@ -130,10 +140,10 @@ impl Sink {
 #[derive(Debug)]
 pub(crate) struct Intake(Arc<Handoff>);
 
-/// A queue whose items are at most `max_item` bytes, for a source and a run loop.
-pub(crate) fn queue(max_item: usize) -> (Sink, Intake) {
-    let handoff =
-        Arc::new(Handoff { max_item, state: Mutex::default(), changed: Condvar::new(), arrived: Notify::new() });
+/// A queue whose items are at most `max_item` bytes, for a source and a run loop, which begins in this epoch.
+pub(crate) fn queue(max_item: usize, epoch: Epoch) -> (Sink, Intake) {
+    let state = Mutex::new(State::new(epoch));
+    let handoff = Arc::new(Handoff { max_item, state, changed: Condvar::new(), arrived: Notify::new() });
     (Sink(Arc::clone(&handoff)), Intake(handoff))
 }
 
@@ -162,6 +172,11 @@ impl Intake {
         state.behind = behind;
         drop(state);
         self.0.changed.notify_all();
+    }
+
+    /// What is taken from now on goes into this epoch.
+    pub(crate) fn begin(&self, epoch: Epoch) {
+        self.0.lock().epoch = epoch;
     }
 
     /// The newest report of the source.
@@ -200,8 +215,9 @@ struct Handoff {
     arrived: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    epoch: Epoch,
     items: VecDeque<Vec<u8>>,
     bytes: usize,
     accepted: u64,
@@ -211,15 +227,27 @@ struct State {
     status: SourceStatus,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    #[default]
     Open,
     Stopping,
     Closed,
 }
 
 impl State {
+    fn new(epoch: Epoch) -> Self {
+        Self {
+            epoch,
+            items: VecDeque::new(),
+            bytes: 0,
+            accepted: 0,
+            settled: 0,
+            behind: false,
+            phase: Phase::Open,
+            status: SourceStatus::default(),
+        }
+    }
+
     fn has_room(&self, bytes: usize) -> bool {
         self.items.len() < MAX_QUEUED_ITEMS && self.bytes + bytes <= MAX_QUEUED_BYTES
     }
@@ -244,13 +272,15 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    const EPOCH: Epoch = Epoch([1; 16]);
+
     fn item(reason_bytes: usize) -> CollectedItem {
         CollectedItem { item: Some(Item::Gap(Gap { reason: "x".repeat(reason_bytes), ..Gap::default() })) }
     }
 
     #[test]
     fn a_full_queue_makes_the_source_wait() {
-        let (sink, intake) = queue(MAX_ITEM);
+        let (sink, intake) = queue(MAX_ITEM, EPOCH);
         let emitting = thread::spawn(move || (0..3000).try_for_each(|_| sink.emit(item(10))));
         let mut taken = 0;
         while taken < 3000 {
@@ -265,7 +295,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_bytes() {
-        let (sink, intake) = queue(MAX_ITEM);
+        let (sink, intake) = queue(MAX_ITEM, EPOCH);
         let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(MAX_ITEM - 100))));
         let mut taken = 0;
         while taken < 5 {
@@ -279,7 +309,7 @@ mod tests {
 
     #[test]
     fn what_cannot_travel_is_refused() {
-        let (sink, intake) = queue(1000);
+        let (sink, intake) = queue(1000, EPOCH);
         assert!(matches!(sink.emit(item(1000)), Err(EmitError::TooLarge { bytes: 1001.., limit: 1000 })));
         assert_eq!(sink.emit(CollectedItem { item: None }), Err(EmitError::Empty));
         assert!(intake.take().is_empty());
@@ -287,7 +317,7 @@ mod tests {
 
     #[test]
     fn stopping_wakes_a_pause_and_still_takes_items() {
-        let (sink, intake) = queue(MAX_ITEM);
+        let (sink, intake) = queue(MAX_ITEM, EPOCH);
         assert_eq!(sink.pause(Duration::from_millis(1)), Ok(()));
         let started = Instant::now();
         let pausing = thread::spawn({
@@ -306,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_the_spool_and_says_when_its_disk_refuses() {
-        let (sink, intake) = queue(MAX_ITEM);
+        let (sink, intake) = queue(MAX_ITEM, EPOCH);
         assert_eq!(sink.flush(), Ok(()), "nothing emitted");
         sink.emit(item(1)).unwrap();
         let flushing = thread::spawn({

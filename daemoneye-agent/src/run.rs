@@ -89,9 +89,7 @@ impl RunError {
             }
             Self::Lock(LockError::Io { path, source })
             | Self::Open(OpenError::Io { path, source })
-            | Self::Bind(BindError::Io { path, source }) => {
-                Some(DirectoryError { path: path.clone(), source: source.kind().into() }.hint())
-            }
+            | Self::Bind(BindError::Io { path, source }) => Some(DirectoryError::hint_for(path, source)),
             Self::Sink(_) => Some("see [sinks] in the configuration".to_owned()),
             _ => None,
         }
@@ -124,6 +122,7 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
     let program = collector_program()?;
     let directory = config.app.directory_of(Component::Agent);
     create_private_dir(&config.app.data_dir)?;
+    create_private_dir(&config.app.runtime_dir)?;
     let _lock = DataDirLock::acquire(&directory)?;
     let store = open_store(&directory)?;
     let engine = load_rules(&config.rules.dir).await?;

@@ -129,14 +129,15 @@ mod tests {
     #[test]
     fn asking_whether_it_is_held_does_not_keep_others_out() {
         let temp = tempfile::tempdir().unwrap();
-        drop(DataDirLock::acquire(temp.path()).unwrap());
-        let probe = File::open(temp.path().join(FILE)).unwrap();
+        let dir = temp.path().join("data");
+        drop(DataDirLock::acquire(&dir).unwrap());
+        let probe = File::open(dir.join(FILE)).unwrap();
         probe.try_lock_shared().unwrap();
         let releasing = thread::spawn(move || {
             thread::sleep(Duration::from_millis(30));
             drop(probe);
         });
-        DataDirLock::acquire(temp.path()).unwrap();
+        DataDirLock::acquire(&dir).unwrap();
         releasing.join().unwrap();
     }
 
@@ -144,17 +145,19 @@ mod tests {
     fn neither_an_open_directory_nor_a_link_is_locked() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("data");
+        create_private_dir(&dir).unwrap();
         let precious = temp.path().join("precious");
         std::fs::write(&precious, "all of it").unwrap();
-        symlink(&precious, temp.path().join(FILE)).unwrap();
-        let refused = DataDirLock::acquire(temp.path()).unwrap_err();
+        symlink(&precious, dir.join(FILE)).unwrap();
+        let refused = DataDirLock::acquire(&dir).unwrap_err();
         assert!(refused.to_string().contains("lock: it is a symbolic link"), "{refused}");
         assert_eq!(std::fs::read_to_string(&precious).unwrap(), "all of it");
 
-        std::fs::remove_file(temp.path().join(FILE)).unwrap();
-        std::fs::set_permissions(temp.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = DataDirLock::acquire(temp.path()).unwrap_err();
+        std::fs::remove_file(dir.join(FILE)).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = DataDirLock::acquire(&dir).unwrap_err();
         assert!(refused.to_string().contains("mode 0777"), "{refused}");
-        assert!(!temp.path().join(FILE).exists());
+        assert!(!dir.join(FILE).exists());
     }
 }

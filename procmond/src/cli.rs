@@ -179,17 +179,23 @@ fn orphan_timeout(seconds: u64) -> Option<Duration> {
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Stop {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 
     async fn asked(mut self) {
         tokio::select! {
             _ = self.terminate.recv() => tracing::debug!("asked to stop by SIGTERM"),
             _ = self.interrupt.recv() => tracing::debug!("asked to stop by SIGINT"),
+            _ = self.hangup.recv() => tracing::debug!("asked to stop by SIGHUP"),
         }
     }
 }

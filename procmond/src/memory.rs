@@ -46,6 +46,9 @@ pub(crate) struct Header {
     /// Whether procmond ended in order after that.
     #[prost(bool, tag = "5")]
     pub(crate) clean: bool,
+    /// The epoch that all of it was told in; in another one nothing is known to have been told.
+    #[prost(bytes = "vec", tag = "6")]
+    pub(crate) epoch: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -165,7 +168,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn header() -> Header {
-        Header { boot_id: "boot".into(), boot_time_ns: 5, scan: 7, finished: 9, clean: true }
+        Header { boot_id: "boot".into(), boot_time_ns: 5, scan: 7, finished: 9, clean: true, epoch: vec![4; 16] }
     }
 
     fn table() -> Table {

@@ -4,6 +4,7 @@ use crate::differ::{Pass, Table, Tell};
 use crate::memory::{Header, Memory};
 use crate::procfs::boot::Boot;
 use crate::scan::{ProcessCollector, ScanError};
+use collector_core::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{Gap, ScanSummary};
@@ -33,6 +34,8 @@ impl Blind {
 pub(crate) struct Poller<C> {
     collector: C,
     boot: Boot,
+    /// The epoch that the table was told in.
+    epoch: Vec<u8>,
     table: Table,
     scan: u64,
     /// When the last whole scan had finished.
@@ -63,7 +66,8 @@ pub(crate) fn settle(boot: Boot, memory: Option<&Memory>) -> Boot {
 impl<C: ProcessCollector> Poller<C> {
     /// A poller that goes on from what is remembered.
     pub(crate) fn new(collector: C, boot: Boot, memory: Option<Memory>) -> Self {
-        let mut poller = Self { collector, boot, table: Table::default(), scan: 0, finished: None, blind: None };
+        let (epoch, table) = (Vec::new(), Table::default());
+        let mut poller = Self { collector, boot, epoch, table, scan: 0, finished: None, blind: None };
         if let Some(Memory { header, table }) = memory {
             let reason = match (header.boot_id == poller.boot.id, header.clean) {
                 (false, _) => "the host was restarted",
@@ -73,11 +77,24 @@ impl<C: ProcessCollector> Poller<C> {
             poller.blind = Some(Blind { kind: "collector_down", from: header.finished, reason: reason.to_owned() });
             poller.scan = header.scan + if header.clean { 0 } else { UNREMEMBERED };
             if header.boot_id == poller.boot.id {
+                poller.epoch = header.epoch;
                 poller.table = table;
                 poller.finished = Some(header.finished);
             }
         }
         poller
+    }
+
+    /// What is told from now on belongs to this epoch. In another one than before, nothing counts as told: the next scan is
+    /// a full one.
+    pub(crate) fn tell_in(&mut self, epoch: Epoch) {
+        if self.epoch != epoch.0 {
+            if self.finished.take().is_some() {
+                tracing::info!(%epoch, "what was told before may be lost; running processes are told again");
+            }
+            self.table = Table::default();
+            self.epoch = epoch.0.to_vec();
+        }
     }
 
     /// One scan and what it gives rise to.
@@ -135,6 +152,7 @@ impl<C: ProcessCollector> Poller<C> {
             scan: self.scan,
             finished: self.finished?,
             clean,
+            epoch: self.epoch.clone(),
         };
         Some((header, &self.table))
     }

@@ -49,6 +49,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
         while !sink.stopped() {
             let began = Instant::now();
             let mut last_error = None;
+            self.poller.tell_in(sink.epoch());
             match self.poller.round(&mut |item| tell(&sink, item)) {
                 Ok(round) => {
                     tracing::debug!(cpu = ?round.cpu, took = ?began.elapsed(), full = round.full, "scanned");

@@ -83,7 +83,7 @@ async fn run_with(
     }
     let system = |source| CollectorError::System { name: name.clone(), source };
     let registration = registration(&config, description).map_err(system)?;
-    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes));
+    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), spool.epoch());
     let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
     let collector = Collector {
         name: name.clone(),
@@ -282,8 +282,12 @@ impl Collector {
                 tracing::info!(collector = %self.name, "registered with the agent");
                 (self.alone_since, self.told_alone) = (None, false);
                 self.status_due = true;
+                let known = committed.iter().any(|(epoch, _)| *epoch == self.spool.epoch());
                 for (epoch, through) in committed {
                     self.acknowledged(epoch, through)?;
+                }
+                if !known && self.spool.has_forgotten() {
+                    self.begin_epoch(NewEpoch::ForgottenByAgent)?;
                 }
                 // Behind what is committed: the replay.
                 self.spool.rewind();
@@ -318,17 +322,24 @@ impl Collector {
     fn acknowledged(&mut self, epoch: Epoch, through: u64) -> Result<(), CollectorError> {
         if epoch == self.spool.epoch() && through >= self.spool.next_sequence() {
             // Going on would number new items like committed ones, and they would be taken for repetitions.
-            self.spool.begin_epoch()?;
-            let (epoch, reason) = (self.spool.epoch(), NewEpoch::BehindAgent);
-            tracing::error!(%epoch, %reason, "the spool begins a new epoch");
-            self.lost_link("to register the new epoch");
-            self.link.reset();
-            return Ok(());
+            return self.begin_epoch(NewEpoch::BehindAgent);
         }
         // Before anything is trimmed: who watches from outside may rely on it.
         tracing::debug!(%epoch, through, "acknowledged");
         self.spool.acknowledge(epoch, through);
         self.window.acknowledged(epoch, through, Instant::now().into_std());
+        Ok(())
+    }
+
+    /// Begins a new epoch, in which the source tells everything anew, and registers with it. What is left of the one before
+    /// is sent under its own numbers.
+    fn begin_epoch(&mut self, reason: NewEpoch) -> Result<(), CollectorError> {
+        self.spool.begin_epoch()?;
+        let epoch = self.spool.epoch();
+        tracing::error!(%epoch, %reason, "the spool begins a new epoch");
+        self.intake.begin(epoch);
+        self.lost_link("to register the new epoch");
+        self.link.reset();
         Ok(())
     }
 

@@ -254,6 +254,11 @@ impl Spool {
         Ok(())
     }
 
+    /// Whether items of the epoch are not here any more, or will not be sent again: mostly, because they were acknowledged.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.segments.iter().find(|segment| segment.epoch == self.epoch).is_some_and(|oldest| oldest.acknowledged > 0)
+    }
+
     /// The epoch that items are appended in.
     pub(crate) fn epoch(&self) -> Epoch {
         self.epoch

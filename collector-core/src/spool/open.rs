@@ -25,6 +25,8 @@ pub(crate) enum NewEpoch {
     HostBooted,
     /// The agent has committed sequences that this spool has never assigned: the directory is an older copy.
     BehindAgent,
+    /// The agent knows nothing of the epoch, of which something was acknowledged: its store is another one.
+    ForgottenByAgent,
 }
 
 impl fmt::Display for NewEpoch {
@@ -35,6 +37,7 @@ impl fmt::Display for NewEpoch {
             Self::DamagedHeader(path) => write!(f, "the newest segment has no valid header: {}", path.display()),
             Self::HostBooted => f.write_str("the host has booted since"),
             Self::BehindAgent => f.write_str("the agent knows later sequences than this spool"),
+            Self::ForgottenByAgent => f.write_str("the agent no longer has what it acknowledged"),
         }
     }
 }

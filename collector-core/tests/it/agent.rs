@@ -9,7 +9,7 @@ use daemoneye_lib::proto::ipc::{
 use prost::Message;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
@@ -45,8 +45,6 @@ impl Site {
 pub(crate) struct State {
     /// Whether it acknowledges.
     pub(crate) acknowledges: bool,
-    /// Whether a registration tells what is committed.
-    pub(crate) forgets: bool,
     /// The registration's reply claims so many sequences more than the spool has assigned, once.
     pub(crate) ahead: Option<u64>,
     pub(crate) committed: BTreeMap<(Vec<u8>, u64), Vec<u8>>,
@@ -73,10 +71,8 @@ impl State {
 
     fn register(&mut self, registration: RegisterCollector) -> RegisterReply {
         let mut through = BTreeMap::new();
-        if !self.forgets {
-            for (epoch, sequence) in self.committed.keys() {
-                through.insert(epoch.clone(), *sequence);
-            }
+        for (epoch, sequence) in self.committed.keys() {
+            through.insert(epoch.clone(), *sequence);
         }
         if let Some(ahead) = self.ahead.take() {
             through.insert(registration.epoch.clone(), registration.next_sequence + ahead);
@@ -119,11 +115,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn start(site: &Site, shared: &Shared) -> Self {
-        Self::start_at(&site.socket(), &site.sessions(), shared).await
+        Self::start_with(BrokerConfig::new(site.socket(), site.sessions()), shared).await
     }
 
-    async fn start_at(socket: &Path, sessions: &Path, shared: &Shared) -> Self {
-        let broker = Broker::bind(BrokerConfig::new(socket, sessions)).unwrap();
+    pub(crate) async fn start_with(config: BrokerConfig, shared: &Shared) -> Self {
+        let broker = Broker::bind(config).unwrap();
         let (client, gate) = (broker.local("ingest"), broker.gate());
         let (stop, stopped) = oneshot::channel();
         let broker = tokio::spawn(async move { broker.run(async { drop(stopped.await) }).await.unwrap() });
@@ -149,7 +145,16 @@ impl Agent {
     }
 
     pub(crate) fn token(&self) -> Token {
-        self.gate.issue_token(NAME).unwrap()
+        self.token_for(NAME)
+    }
+
+    pub(crate) fn token_for(&self, collector: &str) -> Token {
+        self.gate.issue_token(collector).unwrap()
+    }
+
+    /// Connections that were turned away.
+    pub(crate) fn refused(&self) -> u64 {
+        self.gate.refused()
     }
 
     /// Ends the collector.

@@ -2,7 +2,8 @@
 
 use crate::agent::{Agent, Shared, Site, until};
 use crate::collector::{Scripted, config, emits, start, waits};
-use collector_core::{CollectorError, DataDirLock, run};
+use collector_core::{CollectorError, DataDirLock, Ended, run};
+use daemoneye_eventbus::{BrokerConfig, Client, Credential, Identity};
 use std::os::unix::fs::PermissionsExt;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,6 +54,28 @@ async fn a_collector_that_the_agent_does_not_know_ends_and_says_so() {
     let error = start(config(&site, None), |sink| waits(&sink)).ended().await.unwrap_err();
     assert!(matches!(error, CollectorError::Refused { .. }), "{error}");
     assert!(shared.lock().registrations.is_empty());
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_without_room_is_asked_again_with_the_same_token() {
+    let (site, shared) = (Site::new(), Shared::acknowledging());
+    let mut broker = BrokerConfig::new(site.socket(), site.sessions());
+    broker.max_connections = 2;
+    let agent = Agent::start_with(broker, &shared).await;
+    let mut others = Vec::new();
+    for name in ["one", "two"] {
+        let credential = Credential::Token(agent.token_for(name));
+        let identity = Identity::Collector { name: name.to_owned(), credential };
+        others.push(Client::connect(&site.socket(), identity).await.unwrap());
+    }
+    let collector = start(config(&site, Some(agent.token())), emits(0..1));
+    // More often than a refused collector would try.
+    until("turned away again and again", || agent.refused() > 5).await;
+    assert!(shared.lock().registrations.is_empty());
+    drop(others);
+    until("committed", || shared.committed() == 1).await;
+    assert_eq!(collector.stop().await.unwrap(), Ended::Stopped);
     agent.stop().await;
 }
 

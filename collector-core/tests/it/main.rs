@@ -5,4 +5,5 @@ mod agent;
 mod collector;
 mod delivery;
 mod ending;
+mod epochs;
 mod identity;

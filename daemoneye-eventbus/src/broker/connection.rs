@@ -135,8 +135,8 @@ impl Door {
     ) -> Result<(Admission, PeerIds, Place), Refusal> {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let other = |reason: String| (Kind::Other, reason);
-        let ids = os::peer_ids(stream)
-            .map_err(|error| other(format!("the peer's credentials cannot be read: {error}")))?;
+        let ids =
+            os::peer_ids(stream).map_err(|error| other(format!("the peer's credentials cannot be read: {error}")))?;
         let hello = tokio::select! {
             biased;
             heard = timeout_at(deadline, hear(stream)) => {

@@ -90,6 +90,33 @@ fn after_a_restart_only_what_is_different_is_told_behind_the_gap() {
 }
 
 #[test]
+fn in_a_new_epoch_everything_is_told_anew() {
+    let (first, second) = (Epoch([1; 16]), Epoch([2; 16]));
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    poller.tell_in(first);
+    assert_eq!(words(&round(&mut poller)), ["seen", "seen", "scan 1 full"]);
+    poller.tell_in(first);
+    assert_eq!(words(&round(&mut poller)), ["scan 2 part"]);
+    let remembered = || memory(&poller, true);
+
+    // The file was written in the first epoch: in that it is believed, in another it is not.
+    for (epoch, told) in [(first, vec!["scan 3 part"]), (second, vec!["seen", "seen", "scan 3 full"])] {
+        let mut restarted = Poller::new(Shared(host.clone()), boot("b"), Some(remembered()));
+        restarted.tell_in(epoch);
+        let items = words(&round(&mut restarted));
+        assert_eq!(items[0], "gap collector_down: procmond was stopped");
+        assert_eq!(items[1..], told);
+    }
+
+    poller.tell_in(second);
+    assert!(poller.memory(true).is_none(), "nothing is remembered before the first scan of the epoch");
+    assert_eq!(words(&round(&mut poller)), ["seen", "seen", "scan 3 full"]);
+    assert_eq!(words(&round(&mut poller)), ["scan 4 part"]);
+    assert_eq!(memory(&poller, true).header.epoch, second.0);
+}
+
+#[test]
 fn after_a_boot_everything_is_new() {
     let host = host();
     let mut before = Poller::new(Shared(host.clone()), boot("b"), None);

@@ -13,11 +13,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use testkit::Child;
+use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Agent {
     client: Client,
+    broker: JoinHandle<()>,
     registrations: Requests,
     events: Subscription,
     registered: Vec<RegisterCollector>,
@@ -33,11 +35,12 @@ impl Agent {
         let config = BrokerConfig::new(dir.join("data/run/agent.sock"), dir.join("sessions"));
         let broker = Broker::bind(config).unwrap();
         let (client, gate) = (broker.local("test"), broker.gate());
-        tokio::spawn(broker.run(std::future::pending()));
+        let broker = tokio::spawn(async { broker.run(std::future::pending()).await.unwrap() });
         let registrations = client.serve("control.collector.register").await.unwrap();
         let events = client.subscribe("events.process.procmond").await.unwrap();
         let token = gate.issue_token("procmond").unwrap();
-        (Self { client, registrations, events, registered: Vec::new(), items: Vec::new(), next: Vec::new() }, token)
+        let (registered, items, next) = (Vec::new(), Vec::new(), Vec::new());
+        (Self { client, broker, registrations, events, registered, items, next }, token)
     }
 
     /// Takes and acknowledges what comes until an item is what is waited for; answers its place.
@@ -172,4 +175,26 @@ async fn after_a_kill_only_what_is_different_is_told_behind_a_gap() {
     assert!(gap.to > Some(gap.from) && gap.count.is_none());
     let told: Vec<_> = agent.events_of(stays.pid()).iter().map(|(event_type, _)| *event_type).collect();
     assert_eq!(told, [EventType::Seen], "told once, over the end of who told it");
+}
+
+#[tokio::test]
+async fn an_agent_whose_store_was_replaced_is_told_what_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let stays = shell("sleep 60; :");
+    let _procmond = scanning(dir.path(), &token.to_string());
+    agent.until("the process", is(EventType::Seen, stays.pid())).await;
+    agent.until("the third scan", |item| matches!(item, Item::Scan(scan) if scan.scan_id == 3)).await;
+    agent.broker.abort();
+    // The socket goes with it.
+    assert!(agent.broker.await.unwrap_err().is_cancelled());
+
+    let (mut agent, _) = Agent::start(dir.path()).await;
+    agent.until("the process again", is(EventType::Seen, stays.pid())).await;
+    let full = agent.until("a whole scan", |item| matches!(item, Item::Scan(scan) if scan.full)).await;
+    agent.until("three more scans", |item| matches!(item, Item::Scan(scan) if !scan.full && scan.scan_id > 6)).await;
+    let again = agent.items[full + 1..].iter().filter(|item| matches!(item, Item::Scan(scan) if scan.full)).count();
+    assert_eq!(again, 0, "once is enough");
+    let [first, second] = &agent.registered[..] else { panic!("{} registrations", agent.registered.len()) };
+    assert_ne!(first.epoch, second.epoch);
 }

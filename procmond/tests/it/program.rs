@@ -117,7 +117,7 @@ fn collecting(dir: &Path) -> Child {
 
 #[test]
 fn it_scans_without_an_agent_and_ends_in_order_when_asked() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let dir = tempfile::tempdir().unwrap();
         let mut child = collecting(dir.path());
         let asked = Instant::now();

@@ -40,7 +40,7 @@ const STAGES: [&str; 6] = [
     "the scan sees the process",
     "procmond has spooled the event and publishes it",
     "the agent has stored it",
-    "the rules have been evaluated",
+    "the rule has found it",
     "the alert is stored and goes to its sink",
     "the line has been read from the agent's stdout",
 ];

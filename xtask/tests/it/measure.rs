@@ -15,7 +15,7 @@ fn measuring_fills_every_table_and_leaves_nothing_behind() {
     let tables = measure.stdout();
     for row in [
         "| procmond | ",
-        "| the rules have been evaluated | ",
+        "| the rule has found it | ",
         "| in all, since the start of the process | ",
         "| procmond, a later scan (median of 16) | ",
         "| `sysinfo`, reused (median of 9) | ",

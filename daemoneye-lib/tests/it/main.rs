@@ -1,0 +1,18 @@
+//! Storage and detection as their callers meet them: through the public interface, on files and on rows.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
+
+mod crashes;
+mod dialect;
+mod engine;
+mod fixture;
+mod limits;
+mod names;
+mod nesting;
+mod opening;
+mod pruning;
+mod reading;
+mod refusals;
+mod rules;
+mod sequences;
+mod shipped;
+mod values;
