@@ -156,7 +156,7 @@ impl<'t> Appending<'t> {
         }
         if batch.first_sequence > through + 1 {
             let count = batch.first_sequence - through - 1;
-            let reason = "the collector's spool was full, or could not be written: the oldest items were dropped";
+            let reason = "items before this one are not in this store: the collector's spool was full or could not be written, or an earlier store took them";
             self.hole(batch, &memory, first_time, "spool_overflow", Some(count), reason)?;
         }
         let first = batch.first_sequence + skip as u64;
