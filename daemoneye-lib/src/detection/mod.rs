@@ -4,7 +4,7 @@
 //! text ──limits, parser──► syntax tree ──lower──► lowered tree ──DataFusion──► plan ──► rows or matches
 //! ```
 //!
-//! The dialect is SQLite's. [`lower`] walks the whole tree and builds a new one from the constructs, functions and tables
+//! The dialect is SQLite's. Lowering walks the whole tree and builds a new one from the constructs, functions and tables
 //! that it knows; everything else is refused by name, with its place. The text itself never reaches the engine, and
 //! parameters become literal nodes of the tree, never text.
 //!
