@@ -103,19 +103,19 @@ async fn a_store_that_was_replaced_between_two_runs_is_noticed() {
     acknowledged(&shared).await;
     collector.stop().await.unwrap();
 
+    let before = shared.lock().registrations.last().unwrap().epoch.clone();
+    let before = Epoch::try_from(before.as_slice()).unwrap();
     shared.lock().committed.clear();
     let (told, epochs) = channel();
     let collector = start(config, move |sink| {
-        let before = sink.epoch();
         while sink.epoch() == before {
             sink.pause(Duration::from_millis(5))?;
         }
-        told.send((before, sink.epoch()))?;
+        told.send(sink.epoch())?;
         sink.emit(item(0, 20))?;
         waits(&sink)
     });
-    let (before, now) =
-        tokio::task::spawn_blocking(move || epochs.recv_timeout(Duration::from_secs(30)).unwrap()).await.unwrap();
+    let now = tokio::task::spawn_blocking(move || epochs.recv_timeout(Duration::from_secs(30)).unwrap()).await.unwrap();
     until("committed anew", || sequences(&shared, now) == [1]).await;
     let registered: Vec<_> = shared.lock().registrations.iter().map(|it| it.epoch.clone()).collect();
     assert_eq!(registered, [before, before, now].map(|epoch| epoch.0.to_vec()));
