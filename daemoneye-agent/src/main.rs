@@ -19,10 +19,6 @@ use clap::Parser as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// The system's allocator keeps what each thread has freed to that thread: with this one the agent takes half the memory.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let args = args::Args::parse();
     match run::run(args) {
