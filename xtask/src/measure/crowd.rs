@@ -31,10 +31,6 @@ impl Crowd {
         Ok(crowd)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.members.len()
-    }
-
     fn group(&self) -> Option<Pid> {
         self.members.first().map(Pid::from_child)
     }

@@ -1,10 +1,10 @@
 //! What enumerating many processes costs, and how much memory it takes to know them all.
 
 use super::crowd::Crowd;
-use super::note;
 use super::peer::{self, Costs};
 use super::table::{Table, mb, ms, percentile};
 use super::usage::Usage;
+use super::{note, wait};
 use crate::interrupt::Interrupt;
 use daemoneye_lib::models::time;
 use serde_json::Value;
@@ -19,10 +19,9 @@ const SETTLED: Duration = Duration::from_secs(4);
 const STEADY_SCANS: usize = 16;
 /// The scans that stand beside the storing of the first one.
 const UNSTEADY_SCANS: usize = 2;
-const PATIENCE: Duration = Duration::from_secs(120);
 
 const SCANS: &str = "SELECT full, cpu_time_ns, start_time, end_time FROM system.scans ORDER BY scan_id";
-const LAST_SCAN: &str = "SELECT processes FROM system.scans ORDER BY scan_id DESC LIMIT 1";
+const LAST_SCAN: &str = "SELECT max(scan_id) AS scan_id FROM system.scans";
 
 /// Queries of different kinds, from the cheapest to all that there is.
 const QUERIES: [&str; 20] = [
@@ -60,7 +59,7 @@ pub(super) fn measure(crowd: Crowd, interrupt: &Interrupt) -> Result<[Table; 2],
     let pids = [pid_of(&monitor, "procmond")?, pid_of(&monitor, "daemoneye-agent")?];
     let first = usage(pids)?;
     note("scans");
-    let scans = interrupt.wait(PATIENCE, || {
+    let scans = wait("scans", interrupt, || {
         let scans = monitor.rows(&["query", SCANS])?;
         Ok(Some(scans).filter(|scans| scans.len() > UNSTEADY_SCANS + STEADY_SCANS))
     })?;
@@ -72,12 +71,10 @@ pub(super) fn measure(crowd: Crowd, interrupt: &Interrupt) -> Result<[Table; 2],
     }
     let queried = usage(pids)?;
     note("the end of the processes");
-    let members = crowd.len() as u64;
+    let seen = last_scan(&monitor)?;
     drop(crowd);
-    interrupt.wait(PATIENCE, || {
-        let last = monitor.rows(&["query", LAST_SCAN])?;
-        Ok(last.iter().any(|scan| number(scan, "processes").is_some_and(|left| left < members)).then_some(()))
-    })?;
+    // The scan after the last one may have begun before.
+    wait("the end of the processes", interrupt, || Ok((last_scan(&monitor)? >= seen + 2).then_some(())))?;
     let ended = usage(pids)?;
 
     let mut costs = scan_table(&scans, &peers)?;
@@ -91,6 +88,12 @@ pub(super) fn measure(crowd: Crowd, interrupt: &Interrupt) -> Result<[Table; 2],
         memory.row([when.to_owned(), resident(&procmond), resident(&agent)]);
     }
     Ok([costs, memory])
+}
+
+fn last_scan(monitor: &Monitor) -> Result<u64, Failure> {
+    let rows = monitor.rows(&["query", LAST_SCAN])?;
+    let last = rows.first().and_then(|row| number(row, "scan_id"));
+    last.ok_or_else(|| Failure::new(format!("no scan: {rows:?}")))
 }
 
 fn pid_of(monitor: &Monitor, program: &str) -> Result<u32, Failure> {

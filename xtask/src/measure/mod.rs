@@ -20,8 +20,11 @@ use crowd::Crowd;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 use table::Table;
 use testkit::Failure;
+
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What is measured, and with which programs.
 pub(crate) struct Options {
@@ -66,6 +69,11 @@ fn from_profile(options: &Options) -> Result<Failure, Failure> {
 fn show(out: &mut impl Write, title: &str, tables: &[Table]) -> Result<(), Failure> {
     let text: String = tables.iter().map(|table| format!("\n{table}")).collect();
     writeln!(out, "## {title}\n{text}").map_err(|error| Failure::new(format!("cannot write: {error}")))
+}
+
+/// Asks until the answer is there.
+fn wait<T>(what: &str, interrupt: &Interrupt, ask: impl FnMut() -> Result<Option<T>, Failure>) -> Result<T, Failure> {
+    interrupt.wait(PATIENCE, ask).map_err(|failure| Failure::new(format!("waited in vain for {what}: {failure}")))
 }
 
 /// Tells on stderr what goes on; nobody may be reading.

@@ -5,6 +5,7 @@
 //! immediately always waits for a whole one.
 
 use super::table::{Table, ms, percentile};
+use super::wait;
 use crate::demo::SLEEP_VERB;
 use crate::interrupt::Interrupt;
 use daemoneye_lib::models::time;
@@ -18,11 +19,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 use testkit::{Child, Failure, Site, workspace_root};
 
-/// The default one, said here because the starts are spread over it.
+/// Held however much the scans cost; the starts are spread over it.
 const INTERVAL: Duration = Duration::from_secs(1);
 const CONFIG: &str = r#"
 [app]
 scan_interval_ms = 1000
+max_scan_cpu = 100.0
 log_level = "debug"
 log_format = "json"
 [sinks.measured]
@@ -31,7 +33,6 @@ format = "jsonl"
 "#;
 /// The shipped rule that the processes match; it takes each file for another alert.
 const RULE: &str = "linux-hidden-executable-in-temp";
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Lines of the agent that wait for us; when there are more, its sink waits.
 const LINES: usize = 1024;
 
@@ -107,7 +108,7 @@ impl Agent {
             }
         });
         let agent = Self { process, lines, log, site };
-        interrupt.wait(PATIENCE, || Ok(matches!(agent.site.cli(&["health"])?.status, 0 | 3).then_some(())))?;
+        wait("the first scan", interrupt, || Ok(matches!(agent.site.cli(&["health"])?.status, 0 | 3).then_some(())))?;
         Ok(agent)
     }
 
@@ -117,11 +118,14 @@ impl Agent {
         command.args([SLEEP_VERB, "600"]);
         let process = Child::spawn(command)?;
         let started = time::now_ns();
-        let (read, alert) = interrupt.wait(PATIENCE, || match self.lines.recv_timeout(Duration::from_millis(100)) {
-            Ok((read, line)) => Ok(alert_on(&line, process.pid()).map(|alert| (read, alert))),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Failure::new(format!("the agent has ended:\n{}", self.log()))),
-        })?;
+        let (read, alert) =
+            wait("an alert", interrupt, || match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok((read, line)) => Ok(alert_on(&line, process.pid()).map(|alert| (read, alert))),
+                Err(RecvTimeoutError::Timeout) => Ok(None),
+                Err(RecvTimeoutError::Disconnected) => {
+                    Err(Failure::new(format!("the agent has ended:\n{}", self.log())))
+                }
+            })?;
         let runs =
             self.rows(&format!("SELECT run_time FROM detection.runs WHERE rule_id = '{RULE}' AND matches > 0"))?;
         Ok(Told { started, read, alert, runs: runs.iter().filter_map(|run| moment(run, "run_time")).collect() })

@@ -3,7 +3,6 @@
 
 mod demo;
 mod docs;
-mod measure;
 mod up;
 
 use std::process::Command;
