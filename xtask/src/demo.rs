@@ -97,9 +97,7 @@ fn ready(monitor: &mut Monitor) -> Result<Option<()>, Failure> {
 /// Starts a harmless program whose file is hidden in a directory for temporary files.
 fn start_suspect(site: &Site) -> Result<Child, Failure> {
     let path = site.root().join(".x");
-    std::env::current_exe()
-        .and_then(|this| std::fs::copy(this, &path))
-        .map_err(|error| Failure::new(format!("cannot copy this program to {}: {error}", path.display())))?;
+    programs::copy_of_this(&path)?;
     let mut command = Command::new(&path);
     command.args([SLEEP_VERB, "600"]);
     Child::spawn(command)

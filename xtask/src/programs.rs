@@ -37,6 +37,13 @@ pub(crate) fn in_profile(profile: &str, program: &str) -> Result<PathBuf, Failur
     Ok(target_of(&this_program()?)?.0.join(dir).join(program))
 }
 
+/// Copies this program; also when building has put another in its place since it was started.
+pub(crate) fn copy_of_this(to: &Path) -> Result<(), Failure> {
+    std::fs::copy("/proc/self/exe", to)
+        .map(drop)
+        .map_err(|error| Failure::new(format!("cannot copy this program to {}: {error}", to.display())))
+}
+
 fn this_program() -> Result<PathBuf, Failure> {
     std::env::current_exe().map_err(|error| Failure::new(format!("cannot find this program: {error}")))
 }

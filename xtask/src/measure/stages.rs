@@ -8,6 +8,7 @@ use super::table::{Table, ms, percentile};
 use super::wait;
 use crate::demo::SLEEP_VERB;
 use crate::interrupt::Interrupt;
+use crate::programs;
 use daemoneye_lib::models::time;
 use serde_json::Value;
 use std::fs::File;
@@ -183,13 +184,11 @@ impl Drop for Agent {
 /// This program under a hidden name that no other process has.
 fn hidden_program(dir: &Path, number: u32) -> Result<PathBuf, Failure> {
     let (original, path) = (dir.join("idle"), dir.join(format!(".{number}")));
-    let made = if original.exists() {
-        Ok(())
-    } else {
-        std::env::current_exe().and_then(|this| std::fs::copy(this, &original)).map(drop)
-    };
-    made.and_then(|()| std::fs::hard_link(&original, &path))
-        .map_err(|error| Failure::new(format!("cannot copy this program to {}: {error}", path.display())))?;
+    if !original.exists() {
+        programs::copy_of_this(&original)?;
+    }
+    std::fs::hard_link(&original, &path)
+        .map_err(|error| Failure::new(format!("cannot link this program to {}: {error}", path.display())))?;
     Ok(path)
 }
 
