@@ -3,6 +3,7 @@
 //! The one process that opens the event store. It takes what collectors publish on its bus, stores it, evaluates rules,
 //! alerts, supervises procmond and answers the operator. [`run`] is its wiring, and reads as its architecture.
 
+mod allocator;
 mod args;
 mod collectors;
 mod completeness;
@@ -21,6 +22,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
+    if let Some(error) = allocator::settle() {
+        // It works without, only larger.
+        let _ = writeln!(io::stderr(), "note: the memory allocator keeps its defaults: {error}");
+    }
     match run::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

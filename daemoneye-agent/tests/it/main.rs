@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod kills;
 mod line;
+mod memory;
 mod mount;
 mod refusals;
 mod rules;
