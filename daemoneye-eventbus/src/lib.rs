@@ -58,9 +58,9 @@ mod os;
 pub use auth::{Gate, Peer};
 pub use broker::{BindError, Broker, BrokerConfig, RunError};
 pub use client::{
-    CallError, Client, Closed, ConnectError, Connected, Credential, Gone, Identity, Request, Requests, Responses,
-    Subscription,
+    CallError, Client, Closed, ConnectError, Connected, Credential, Gathered, Gone, Identity, Part, Request, Requests,
+    Responses, Subscription,
 };
 pub use frame::MAX_FRAME;
-pub use proto::event_bus_message::Payload;
+pub use proto::{Credit, event_bus_message::Payload};
 pub use secret::{SecretError, SessionKey, Token};

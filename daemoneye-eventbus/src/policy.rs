@@ -2,7 +2,7 @@
 //!
 //! A pure function of the role and the name that the broker established: whatever is not allowed here is refused.
 
-use crate::proto::Role;
+use crate::{proto::Role, topic};
 
 /// What somebody wants to do with a topic or a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +26,24 @@ pub(crate) fn allows(role: Role, name: &str, act: Act, topic: &str) -> bool {
             ["control", "collector" | "shutdown" | "config", own] | ["tasks", own] => *own == name,
             _ => false,
         },
-        (Role::Collector, Act::Serve) => matches!(segments.as_slice(), ["tasks", own] if *own == name),
+        (Role::Collector, Act::Serve) => {
+            matches!(segments.as_slice(), ["tasks", own] if *own == name || *own == topic::base(name))
+        }
         (Role::Collector, Act::Call) => topic == "control.collector.register",
         (Role::Operator, Act::Call) => matches!(segments.as_slice(), ["requests", _, ..]),
         (Role::Operator, Act::Subscribe) => segments.first() == Some(&"alerts"),
         (Role::Operator, Act::Publish | Act::Serve) | (Role::Unspecified, _) => false,
     }
+}
+
+/// The pattern of the events that a collector of this name may publish.
+pub(crate) fn events_of(name: &str) -> String {
+    format!("events.+.{name}")
+}
+
+/// Whether all instances of a collector may serve a pattern together.
+pub(crate) fn is_shared(pattern: &str) -> bool {
+    pattern.starts_with("tasks.")
 }
 
 #[cfg(test)]
@@ -72,6 +84,19 @@ mod tests {
         for topic in ["tasks.other", "tasks.+", "requests.query", "control.collector.register"] {
             assert!(!may(Act::Serve, topic), "{topic}");
         }
+    }
+
+    #[test]
+    fn an_instance_serves_its_own_tasks_and_those_of_its_collector() {
+        let may = |act, topic| allows(Role::Collector, "procmond@2", act, topic);
+        assert!(may(Act::Serve, "tasks.procmond@2") && may(Act::Serve, "tasks.procmond"));
+        assert!(may(Act::Publish, "events.process.procmond@2") && may(Act::Subscribe, "control.shutdown.procmond@2"));
+        assert!(!may(Act::Serve, "tasks.procmond@3") && !may(Act::Serve, "tasks.other"));
+        for topic in ["events.process.procmond", "control.health.procmond", "events.process.procmond@3"] {
+            assert!(!may(Act::Publish, topic), "{topic}");
+        }
+        assert!(!may(Act::Subscribe, "control.collector.procmond"));
+        assert!(!allows(Role::Collector, "procmond", Act::Serve, "tasks.procmond@2"));
     }
 
     #[test]

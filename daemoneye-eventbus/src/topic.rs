@@ -1,6 +1,7 @@
 //! Topics and the patterns that select them.
 //!
-//! A topic is at most 8 segments of `a-z`, `0-9`, `_` and `-`, joined by `.`, and at most 128 bytes. In a pattern a segment
+//! A topic is at most 8 segments of `a-z`, `0-9`, `_` and `-`, joined by `.`, and at most 128 bytes; a segment may end in `@`
+//! and a number from 2 to 999, which is how the further instances of a collector are named. In a pattern a segment
 //! may be `+`, which stands for exactly one segment, and the last may be `#`, which stands for the rest, however long (also
 //! for nothing).
 
@@ -36,7 +37,21 @@ pub enum TopicError {
 
 /// Whether a text can be one segment of a topic, and so the name of a collector.
 pub fn is_segment(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+    let (base, instance) = text.split_once('@').map_or((text, None), |(base, instance)| (base, Some(instance)));
+    let is_number = |text: &str| {
+        text.len() <= 3
+            && !text.starts_with('0')
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && text.parse().is_ok_and(|number: u16| number >= 2)
+    };
+    !base.is_empty()
+        && base.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+        && instance.is_none_or(is_number)
+}
+
+/// What a collector and its further instances have in common: `procmond` of `procmond@2`.
+pub fn base(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
 }
 
 /// Checks that a text is a topic.
@@ -87,6 +102,18 @@ impl Pattern {
         segments.next().is_none()
     }
 
+    /// Whether there can be a topic that both select.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.0.split('.'), other.0.split('.'));
+        loop {
+            match (ours.next(), theirs.next()) {
+                (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+                (Some(a), Some(b)) if a == b || a == "+" || b == "+" => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// The text that it was made from.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -96,7 +123,7 @@ impl Pattern {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::{Pattern, check};
+    use super::{Pattern, base, check};
 
     #[test]
     fn patterns_select_as_the_table_says() {
@@ -128,8 +155,33 @@ mod tests {
     }
 
     #[test]
+    fn patterns_overlap_as_the_table_says() {
+        let table = [
+            ("events.#", "events.+.procmond", true),
+            ("#", "events.+.procmond", true),
+            ("events.process.+", "events.+.procmond", true),
+            ("events.process.other", "events.+.procmond", false),
+            ("events.+", "events.+.procmond", false),
+            ("events.+.procmond.#", "events.+.procmond", true),
+            ("alerts.#", "events.+.procmond", false),
+            ("a.b", "a.b", true),
+            ("a.b", "a.b.c", false),
+        ];
+        for (a, b, overlap) in table {
+            let (pattern, other) = (Pattern::parse(a).unwrap(), Pattern::parse(b).unwrap());
+            assert_eq!(pattern.overlaps(&other), overlap, "{a} and {b}");
+            assert_eq!(other.overlaps(&pattern), overlap, "{b} and {a}");
+        }
+    }
+
+    #[test]
+    fn instances_have_their_collectors_name_in_common() {
+        assert_eq!((base("procmond"), base("procmond@2"), base("net-1@17")), ("procmond", "procmond", "net-1"));
+    }
+
+    #[test]
     fn only_well_made_topics_pass() {
-        for good in ["a", "requests.query", "events.process.procmond-2", "a.b.c.d.e.f.g.h", &"x".repeat(128)] {
+        for good in ["a", "tasks.procmond@2", "a.b@999", "requests.query", "events.process.procmond-2", "a.b.c.d.e.f.g.h", &"x".repeat(128)] {
             assert!(check(good).is_ok(), "{good}");
             assert!(Pattern::parse(good).is_ok(), "{good}");
         }
@@ -139,6 +191,13 @@ mod tests {
             "a.",
             ".a",
             "a..b",
+            "a@",
+            "a@1",
+            "a@02",
+            "a@1000",
+            "a@+2",
+            "@2",
+            "a@2@3",
             "A",
             "a b",
             "ä",

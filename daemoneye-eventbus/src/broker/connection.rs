@@ -15,12 +15,14 @@ use interprocess::local_socket::tokio::Stream;
 use prost::Message as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
 use super::{
     BrokerConfig, Event, GRACE, Member,
+    credit::Account,
+    fair::{Entrance, Lane},
     room::{Place, Places, Waiting},
 };
 use crate::{
@@ -29,10 +31,10 @@ use crate::{
     message::{self, STAMP},
     os,
     proto::{
-        ControlPayload, EventBusMessage, Hello, Role, Welcome, control_payload::Control, event_bus_message::Payload,
+        ControlPayload, Credit, EventBusMessage, Hello, Role, Welcome, control_payload::Control, event_bus_message::Payload,
         goodbye::Kind,
     },
-    queue::{Credit, Delivery, Outbox},
+    queue::{Delivery, Outbox, Permit, Room},
 };
 
 /// How long a new connection may take to say who it is.
@@ -49,10 +51,10 @@ pub(super) struct Door {
     pub(super) config: Arc<BrokerConfig>,
     /// What each collector may have on its way to the agent's own parts. By name and not by connection: coming back does not
     /// make room.
-    pub(super) senders: Arc<Mutex<HashMap<String, Credit>>>,
+    pub(super) senders: Arc<Mutex<HashMap<String, Room>>>,
     /// What waits to be written to this connection.
     pub(super) queue: (Outbox, mpsc::UnboundedReceiver<Delivery>),
-    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events: Entrance,
 }
 
 /// Why a connection is turned away.
@@ -88,31 +90,43 @@ impl Door {
             session_key: session_key.map(|key| key.to_bytes()).unwrap_or_default(),
             max_frame: MAX_FRAME as u32,
         }));
-        let (alive, closed) = oneshot::channel();
+        let (alive, mut closed) = oneshot::channel();
         let (outbox, deliveries) = self.queue;
-        let member = Member::remote(peer, outbox, alive, welcome);
-        if self.events.send(Event::Joined(Box::new(member))).await.is_err() {
+        let (window, granted) = watch::channel(Credit::default());
+        let member = Member::remote(peer, outbox, alive, welcome, window);
+        let events = self.events.lane();
+        if events.send(Event::Joined(Box::new(member))).await.is_err() {
             return;
         }
 
-        let credit = match role {
+        let room = match role {
             Role::Collector => self
                 .senders
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .entry(name)
-                .or_insert_with(|| self.config.credit())
+                .or_insert_with(|| self.config.room())
                 .clone(),
-            _ => self.config.credit(),
+            _ => self.config.room(),
         };
-        let mut write = pin!(write_all(&stream, deliveries));
+        let account = (role == Role::Collector).then(|| Account::new(room.clone(), granted));
+        let reading = Reading { connection: self.connection, room, account: account.as_ref(), events: &events };
+        let mut read = pin!(reading.run(&stream));
+        let mut write = pin!(write_all(&stream, deliveries, account.as_ref()));
         let (violation, written) = tokio::select! {
-            violation = read_all(&stream, self.connection, &credit, &self.events) => (violation, false),
-            _ = closed => (None, false),
-            () = &mut write => (None, true),
+            violation = &mut read => (violation, false),
+            _ = &mut closed => (None, false),
+            () = &mut write => {
+                // Nobody reads at the other end any more, but what it sent before that may still be on its way.
+                let violation = tokio::select! {
+                    violation = read => violation,
+                    _ = closed => None,
+                };
+                (violation, true)
+            }
         };
         // The router may be gone already, when the broker stops.
-        let _ = self.events.send(Event::Left { connection: self.connection, violation }).await;
+        let _ = events.send(Event::Left { connection: self.connection, violation }).await;
         if !written {
             let _ = timeout(GRACE, write).await;
         }
@@ -172,34 +186,64 @@ fn hello_in(payload: &[u8]) -> Option<Hello> {
     }
 }
 
-/// Hands messages to the router until the stream ends; returns what the peer did wrong, if that is why.
-async fn read_all(
-    stream: impl AsyncRead + Unpin,
+/// The reading half of a connection.
+struct Reading<'a> {
     connection: u64,
-    credit: &Credit,
-    events: &mpsc::Sender<Event>,
-) -> Option<String> {
-    let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    loop {
-        let payload = match frame::read(&mut reader, MAX_FRAME - STAMP).await {
-            Ok(Some(payload)) => payload,
-            Ok(None) | Err(ReadError::Io(_)) => return None,
-            Err(error) => return Some(error.to_string()),
-        };
-        let message = match EventBusMessage::decode(payload.as_slice()) {
-            Ok(message) => message,
-            Err(error) => return Some(format!("a frame holds no message: {error}")),
-        };
-        // Not reading on is how a sender learns that the agent is slow.
-        let permit = credit.acquire(payload.len()).await?;
-        drop(payload);
-        events.send(Event::Message { connection, message, permit }).await.ok()?;
+    /// What the peer may have on its way.
+    room: Room,
+    account: Option<&'a Account>,
+    events: &'a Lane,
+}
+
+impl Reading<'_> {
+    /// Hands messages to the router until the stream ends; returns what the peer did wrong, if that is why.
+    async fn run(self, stream: impl AsyncRead + Unpin) -> Option<String> {
+        let mut reader = BufReader::with_capacity(64 * 1024, stream);
+        loop {
+            let payload = match frame::read(&mut reader, MAX_FRAME - STAMP).await {
+                Ok(Some(payload)) => payload,
+                Ok(None) | Err(ReadError::Io(_)) => return None,
+                Err(error) => return Some(error.to_string()),
+            };
+            let message = match EventBusMessage::decode(payload.as_slice()) {
+                Ok(message) => message,
+                Err(error) => return Some(format!("a frame holds no message: {error}")),
+            };
+            let account = self.account.filter(|_| matches!(message.payload, Some(Payload::CollectionEvent(_))));
+            if account.is_some_and(|account| !account.covers_one()) {
+                return Some("it published events without credit".to_owned());
+            }
+            // Not reading on is how a sender without a credit of its own learns that the agent is slow.
+            let permit = self.room.acquire(payload.len()).await?;
+            if let Some(account) = account {
+                account.count(payload.len());
+            }
+            drop(payload);
+            self.events.send(Event::Message { connection: self.connection, message, permit }).await.ok()?;
+        }
     }
 }
 
-/// Writes what the router queued, until it closes the queue or the peer is gone.
-async fn write_all(mut stream: impl AsyncWrite + Unpin, mut deliveries: mpsc::UnboundedReceiver<Delivery>) {
-    while let Some(Delivery { message, permit, .. }) = deliveries.recv().await {
+/// Writes what the router queued, and the credit that there is news of, until the router closes the queue or the peer is gone.
+async fn write_all(
+    mut stream: impl AsyncWrite + Unpin,
+    mut deliveries: mpsc::UnboundedReceiver<Delivery>,
+    account: Option<&Account>,
+) {
+    let news = async || match account {
+        Some(account) => account.due().await,
+        None => std::future::pending().await,
+    };
+    loop {
+        // The Welcome is in the queue before there is any credit. News that the peer does not read wait here, once.
+        let (message, permit) = tokio::select! {
+            biased;
+            delivery = deliveries.recv() => match delivery {
+                Some(Delivery { message, permit, .. }) => (message, permit),
+                None => return,
+            },
+            credit = news() => (message::control(Control::Credit(credit)), Permit::free()),
+        };
         if write_message(&mut stream, &message).await.is_err() {
             return;
         }

@@ -7,17 +7,22 @@
 //! ```
 //!
 //! The [`router`] owns who is there, who subscribed to what and which calls are under way. It is told by messages and waits
-//! for nothing but the next message, so no reader, however slow, holds up anybody else. What bounds the queues:
+//! for nothing but the next message, so no reader, however slow, holds up anybody else; and it takes them from each
+//! connection in [turns](fair), so no sender, however busy, does. What bounds the queues:
 //!
-//! - A queue towards a socket has its own credit. A subscriber whose queue is full is cut off.
-//! - A message to a part of this process holds the sender's credit until that part takes it. A sender whose credit is used
+//! - A collector publishes what it was given [`credit`] for, and no more.
+//! - A queue towards a socket has its own room. A subscriber whose queue is full is cut off.
+//! - A message to a part of this process holds the sender's room until that part takes it. A sender whose room is used
 //!   up is not read from any further: a slow agent makes collectors wait, and so spool.
 //! - An answer from a part of this process waits for room in the caller's queue before it is handed to the router. A slow
 //!   reader of a large answer holds up that one answer.
 //!
 //! The broker knows no process and no alert: payloads are bytes to it.
 
+mod calls;
 mod connection;
+mod credit;
+mod fair;
 mod room;
 mod router;
 
@@ -35,7 +40,7 @@ use std::{
 };
 
 use interprocess::local_socket::{tokio::Listener, traits::tokio::Listener as _};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     auth::{Gate, Peer},
@@ -43,14 +48,13 @@ use crate::{
     frame::MAX_FRAME,
     os,
     proto::Role,
-    queue::{Credit, Outbox},
+    queue::{Outbox, Room},
 };
 pub(crate) use connection::write_message;
+pub(crate) use credit::is_within;
+pub(crate) use fair::Lane;
 use room::{Places, Porch};
 pub(crate) use router::{Event, Member};
-
-/// Events on their way to the router; a connection waits while there are more. What they may hold is bounded by credit.
-const ROUTER_QUEUE: usize = 64;
 
 /// How long accepting connections may fail without a break before the broker gives up.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -90,8 +94,8 @@ impl BrokerConfig {
     }
 
     /// The bound of one queue.
-    fn credit(&self) -> Credit {
-        Credit::new(self.queue_messages, self.queue_bytes.max(MAX_FRAME))
+    fn room(&self) -> Room {
+        Room::new(self.queue_messages, self.queue_bytes.max(MAX_FRAME))
     }
 }
 
@@ -154,7 +158,7 @@ pub struct Broker {
     gate: Gate,
     connections: AtomicU64,
     locals: Mutex<Vec<Member>>,
-    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    events: (fair::Entrance, fair::Inbox),
     _lock: File,
 }
 
@@ -194,7 +198,7 @@ impl Broker {
             listener,
             connections: AtomicU64::new(0),
             locals: Mutex::default(),
-            events: mpsc::channel(ROUTER_QUEUE),
+            events: fair::queue(),
             config,
             _lock: lock,
         })
@@ -212,8 +216,8 @@ impl Broker {
             pid: Some(std::process::id()),
             connection: self.next_connection(),
         };
-        let (outbox, inbox) = Outbox::new(self.config.credit());
-        let client = Client::local(peer.connection, self.config.credit(), inbox, self.events.0.clone());
+        let (outbox, inbox) = Outbox::new(self.config.room());
+        let client = Client::local(peer.connection, self.config.room(), inbox, self.events.0.lane());
         self.locals.lock().unwrap_or_else(PoisonError::into_inner).push(Member::local(peer, outbox));
         client
     }
@@ -258,7 +262,7 @@ impl Broker {
                         places: places.clone(),
                         config: Arc::clone(&config),
                         senders: Arc::clone(&senders),
-                        queue: Outbox::new(config.credit()),
+                        queue: Outbox::new(config.room()),
                         events: events.clone(),
                     };
                     let waiting = porch.enter().await;
@@ -272,7 +276,7 @@ impl Broker {
             }
         };
         drop(listener);
-        let _ = events.send(Event::Stop).await;
+        let _ = events.lane().send(Event::Stop).await;
         drop(events);
         let _ = tokio::time::timeout(2 * GRACE, async { while tasks.join_next().await.is_some() {} }).await;
         outcome

@@ -1,6 +1,7 @@
-//! The router: who is there, who subscribed to what, which calls are under way.
+//! The router: who is there, who subscribed to what, which [calls](super::calls) are under way.
 //!
-//! It owns all of this alone, is told by [`Event`]s, and never waits for anybody.
+//! It owns all of this alone, is told by [`Event`]s, takes them from each connection in [turns](super::fair), and never waits
+//! for anybody.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,19 +9,26 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
+
+use super::{
+    calls::{Calls, UnderWay},
+    fair::Inbox,
+};
+
+use prost::Message as _;
 
 use crate::{
     auth::{Gate, Peer},
     message::{self, goodbye},
     policy::{self, Act},
     proto::{
-        Cancel, ControlPayload, EventBusMessage, Role, RpcRequestPayload, RpcResponsePayload, RpcStatus, Subscribe,
-        control_payload::Control, event_bus_message::Payload, goodbye::Kind,
+        Cancel, ControlPayload, Credit, EventBusMessage, Role, RpcResponsePayload, Subscribe, control_payload::Control,
+        event_bus_message::Payload, goodbye::Kind,
     },
-    queue::{Delivery, Outbox, Permit},
+    queue::{Outbox, Permit},
     topic::{self, Pattern},
 };
 
@@ -35,7 +43,7 @@ pub(crate) const MAX_CALLS: usize = 64;
 pub(crate) enum Event {
     /// Somebody came through the socket and was let in.
     Joined(Box<Member>),
-    /// A member sent a message, which holds this credit.
+    /// A member sent a message, which holds this room.
     Message { connection: u64, message: EventBusMessage, permit: Permit },
     /// A connection ended, or must end for what the peer did.
     Left { connection: u64, violation: Option<String> },
@@ -46,13 +54,17 @@ pub(crate) enum Event {
 /// Somebody who is there, and the queue towards them.
 #[derive(Debug)]
 pub(crate) struct Member {
-    peer: Peer,
-    outbox: Outbox,
+    pub(super) peer: Peer,
+    pub(super) outbox: Outbox,
     subscriptions: Vec<Subscription>,
-    /// Calls of this member that are under way: its correlation id to ours.
-    calls: HashMap<u64, u64>,
+    /// Calls of this member that are under way, by its correlation id.
+    pub(super) calls: HashMap<u64, UnderWay>,
+    /// Calls that it serves and has not answered.
+    pub(super) working_on: usize,
+    /// The last call that it was given.
+    pub(super) last_asked: u64,
     /// Since when it was found idle, unless it has called since.
-    idle_since: Option<Instant>,
+    pub(super) idle_since: Option<Instant>,
     /// What makes a member of the socket one; dropping it tells the connection that it is closed.
     remote: Option<Remote>,
 }
@@ -61,30 +73,56 @@ pub(crate) struct Member {
 struct Remote {
     _alive: oneshot::Sender<()>,
     welcome: Option<EventBusMessage>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Subscription {
-    pattern: Pattern,
-    serve: bool,
+    /// What a collector may have on its way.
+    window: watch::Sender<Credit>,
 }
 
 #[derive(Debug)]
-struct Call {
-    caller: u64,
-    callers_id: u64,
-    server: u64,
+struct Subscription {
+    pattern: Pattern,
+    serve: bool,
+    /// What each collector may have on its way to it.
+    credit: Option<Credit>,
 }
 
 impl Member {
     /// A part of this process.
     pub(crate) fn local(peer: Peer, outbox: Outbox) -> Self {
-        Self { peer, outbox, subscriptions: Vec::new(), calls: HashMap::new(), idle_since: None, remote: None }
+        Self {
+            peer,
+            outbox,
+            subscriptions: Vec::new(),
+            calls: HashMap::new(),
+            working_on: 0,
+            last_asked: 0,
+            idle_since: None,
+            remote: None,
+        }
     }
 
-    /// Somebody who came through the socket, and what to greet them with.
-    pub(crate) fn remote(peer: Peer, outbox: Outbox, alive: oneshot::Sender<()>, welcome: EventBusMessage) -> Self {
-        Self { remote: Some(Remote { _alive: alive, welcome: Some(welcome) }), ..Self::local(peer, outbox) }
+    /// Somebody who came through the socket, what to greet them with, and where to tell what they may have on their way.
+    pub(crate) fn remote(
+        peer: Peer,
+        outbox: Outbox,
+        alive: oneshot::Sender<()>,
+        welcome: EventBusMessage,
+        window: watch::Sender<Credit>,
+    ) -> Self {
+        let remote = Remote { _alive: alive, welcome: Some(welcome), window };
+        Self { remote: Some(remote), ..Self::local(peer, outbox) }
+    }
+
+    pub(super) fn is_remote(&self) -> bool {
+        self.remote.is_some()
+    }
+
+    /// Whether something waits to be written to it.
+    pub(super) fn has_unread(&self) -> bool {
+        self.is_remote() && self.outbox.room.held().messages > 0
+    }
+
+    pub(super) fn has_room_for(&self, message: &EventBusMessage) -> bool {
+        !self.is_remote() || self.outbox.room.try_acquire(message.encoded_len()).is_some()
     }
 
     /// Whether it is an operator that waits for nothing: neither for an answer nor for publications.
@@ -92,42 +130,39 @@ impl Member {
         self.peer.role == Role::Operator && self.calls.is_empty() && self.subscriptions.is_empty()
     }
 
-    fn listens_to(&self, topic: &str, serve: bool) -> bool {
-        self.subscriptions.iter().any(|s| s.serve == serve && s.pattern.matches(topic))
+    fn listens_to(&self, topic: &str) -> bool {
+        self.subscriptions.iter().any(|s| !s.serve && s.pattern.matches(topic))
     }
 
-    fn may(&self, act: Act, topic: &str) -> bool {
+    /// The pattern by which it serves a topic.
+    pub(super) fn serves(&self, topic: &str) -> Option<&Pattern> {
+        self.subscriptions.iter().find(|s| s.serve && s.pattern.matches(topic)).map(|s| &s.pattern)
+    }
+
+    pub(super) fn may(&self, act: Act, topic: &str) -> bool {
         policy::allows(self.peer.role, &self.peer.name, act, topic)
     }
 
-    fn respond(&self, correlation_id: u64, status: RpcStatus, reason: &str, permit: Permit) {
-        let response = RpcResponsePayload {
-            correlation_id,
-            status: status.into(),
-            reason: reason.to_owned(),
-            ..RpcResponsePayload::default()
-        };
+    pub(super) fn push_response(&self, response: RpcResponsePayload, permit: Permit) {
         self.outbox.push_with(message::response(response), permit);
     }
 }
 
 /// The task that owns the state.
 pub(super) struct Router {
-    inbox: mpsc::Receiver<Event>,
+    inbox: Inbox,
     gate: Gate,
     /// How long an operator may stay idle.
     patience: Duration,
     /// By connection, so in the order in which they came.
-    members: BTreeMap<u64, Member>,
-    /// By the id that the server knows.
-    calls: HashMap<u64, Call>,
-    last_call: u64,
+    pub(super) members: BTreeMap<u64, Member>,
+    pub(super) calls: Calls,
 }
 
 impl Router {
-    pub(super) fn new(inbox: mpsc::Receiver<Event>, gate: Gate, locals: Vec<Member>, patience: Duration) -> Self {
+    pub(super) fn new(inbox: Inbox, gate: Gate, locals: Vec<Member>, patience: Duration) -> Self {
         let members = locals.into_iter().map(|member| (member.peer.connection, member)).collect();
-        Self { inbox, gate, patience, members, calls: HashMap::new(), last_call: 0 }
+        Self { inbox, gate, patience, members, calls: Calls::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -140,8 +175,11 @@ impl Router {
                     self.dismiss_idle(now);
                     continue;
                 }
+                () = self.calls.overdue() => {
+                    self.expire(Instant::now());
+                    continue;
+                }
             };
-            let Some(event) = event else { break };
             match event {
                 Event::Joined(member) => self.join(*member),
                 Event::Message { connection, message, permit } => {
@@ -175,28 +213,40 @@ impl Router {
         if let Some(welcome) = welcome {
             outbox.push_with(welcome, Permit::free());
         }
+        // And the credit after that.
+        self.grant();
+    }
+
+    /// Says of every collector how much it may have on its way: the least that one of the subscriptions to its events grants.
+    fn grant(&self) {
+        for member in self.members.values().filter(|member| member.peer.role == Role::Collector) {
+            let (Some(remote), Ok(events)) = (&member.remote, Pattern::parse(&policy::events_of(&member.peer.name))) else {
+                continue;
+            };
+            let granted = self
+                .members
+                .values()
+                .flat_map(|member| &member.subscriptions)
+                .filter(|subscription| subscription.pattern.overlaps(&events))
+                .filter_map(|subscription| subscription.credit)
+                .reduce(|a, b| Credit { messages: a.messages.min(b.messages), bytes: a.bytes.min(b.bytes) })
+                .unwrap_or_default();
+            remote.window.send_if_modified(|now| std::mem::replace(now, granted) != granted);
+        }
     }
 
     /// Forgets a member, says goodbye to it, and tells whoever waits for it or works for it.
     fn remove(&mut self, connection: u64, reason: &str) {
-        let Some(member) = self.members.remove(&connection) else { return };
+        let Some(mut member) = self.members.remove(&connection) else { return };
         tracing::debug!(peer = %member.peer, reason, "left the bus");
         member.outbox.push_with(goodbye(Kind::Other, reason), Permit::free());
-        member.outbox.credit.close();
-        for id in member.calls.values() {
-            self.cancel(*id);
+        member.outbox.room.close();
+        for under_way in std::mem::take(&mut member.calls).into_values() {
+            self.cancel(under_way);
         }
-        let unanswered: Vec<u64> =
-            self.calls.iter().filter(|(_, call)| call.server == connection).map(|(id, _)| *id).collect();
-        for id in unanswered {
-            if let Some((call, caller)) = self.finish(id) {
-                caller.respond(
-                    call.callers_id,
-                    RpcStatus::RpcError,
-                    "the server left before it answered",
-                    Permit::free(),
-                );
-            }
+        self.reassign_calls_of(connection);
+        if member.subscriptions.iter().any(|subscription| subscription.credit.is_some()) {
+            self.grant();
         }
         if member.remote.is_some() {
             self.show_peers();
@@ -253,10 +303,10 @@ impl Router {
                     Ok(())
                 }
                 Some(Control::Cancel(Cancel { correlation_id })) => {
-                    if let Some(id) =
+                    if let Some(under_way) =
                         self.members.get_mut(&from).and_then(|member| member.calls.remove(&correlation_id))
                     {
-                        self.cancel(id);
+                        self.cancel(under_way);
                     }
                     Ok(())
                 }
@@ -268,7 +318,10 @@ impl Router {
                     message.payload = Some(Payload::Control(ControlPayload { control: Some(Control::Message(bytes)) }));
                     self.publish(from, message, &permit)
                 }
-                Some(Control::Hello(_) | Control::Welcome(_)) => Err("a handshake after the handshake".into()),
+                Some(Control::Hello(_) | Control::Welcome(_) | Control::Noise(_)) => {
+                    Err("a handshake after the handshake".into())
+                }
+                Some(Control::Credit(_)) => Err("only the broker gives credit".into()),
                 None => Err("an unknown control message".into()),
             },
             payload @ Some(Payload::CollectionEvent(_) | Payload::Alert(_)) => {
@@ -282,7 +335,7 @@ impl Router {
     fn publish(&mut self, from: u64, message: EventBusMessage, permit: &Permit) -> Result<(), String> {
         self.check(from, Act::Publish, &message.topic)?;
         let mut receivers: Vec<&Member> =
-            self.members.values().filter(|member| member.listens_to(&message.topic, false)).collect();
+            self.members.values().filter(|member| member.listens_to(&message.topic)).collect();
         let Some(last) = receivers.pop() else { return Ok(()) };
         let mut slow = Vec::new();
         let mut deliver = |member: &Member, message| {
@@ -302,118 +355,37 @@ impl Router {
         Ok(())
     }
 
-    fn subscribe(&mut self, from: u64, Subscribe { pattern, serve }: Subscribe) -> Result<(), String> {
+    fn subscribe(&mut self, from: u64, Subscribe { pattern, serve, credit }: Subscribe) -> Result<(), String> {
         let pattern = Pattern::parse(&pattern).map_err(|error| error.to_string())?;
         let act = if serve { Act::Serve } else { Act::Subscribe };
         self.check(from, act, pattern.as_str())?;
-        let wanted = Subscription { pattern, serve };
-        let served = |(connection, member): (&u64, &Member)| {
-            serve && *connection != from && member.subscriptions.contains(&wanted)
+        let same = |other: &Subscription| other.serve == serve && other.pattern == pattern;
+        let Some(member) = self.members.get(&from) else { return Ok(()) };
+        let shared = |other: &Member| {
+            policy::is_shared(pattern.as_str()) && [member, other].iter().all(|m| m.peer.role == Role::Collector)
         };
-        if self.members.iter().any(served) {
-            return Err(format!("requests on {} are served already", wanted.pattern.as_str()));
+        let mut others = self.members.values().filter(|other| other.peer.connection != from);
+        if serve && others.any(|other| other.subscriptions.iter().any(same) && !shared(other)) {
+            return Err(format!("requests on {} are served already", pattern.as_str()));
         }
-        let Some(member) = self.members.get_mut(&from) else { return Ok(()) };
-        if member.subscriptions.contains(&wanted) {
-            return Ok(());
+        let Some(Member { subscriptions, .. }) = self.members.get_mut(&from) else { return Ok(()) };
+        match subscriptions.iter().position(same) {
+            Some(place) => subscriptions[place].credit = credit,
+            None if subscriptions.len() >= MAX_SUBSCRIPTIONS => {
+                return Err(format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
+            }
+            None => subscriptions.push(Subscription { pattern, serve, credit }),
         }
-        if member.subscriptions.len() >= MAX_SUBSCRIPTIONS {
-            return Err(format!("more than {MAX_SUBSCRIPTIONS} subscriptions"));
+        if credit.is_some() {
+            self.grant();
         }
-        member.subscriptions.push(wanted);
         Ok(())
     }
 
     fn unsubscribe(&mut self, from: u64, pattern: &str) {
         if let Some(member) = self.members.get_mut(&from) {
             member.subscriptions.retain(|subscription| subscription.pattern.as_str() != pattern);
-        }
-    }
-
-    /// Passes a request on to whoever serves its topic, under an id of our own.
-    fn request(
-        &mut self,
-        from: u64,
-        mut message: EventBusMessage,
-        mut request: RpcRequestPayload,
-        permit: Permit,
-    ) -> Result<(), String> {
-        topic::check(&message.topic).map_err(|error| error.to_string())?;
-        let callers_id = request.correlation_id;
-        let Some(caller) = self.members.get(&from) else { return Ok(()) };
-        if caller.calls.contains_key(&callers_id) {
-            return Err(format!("two calls under way with correlation id {callers_id}"));
-        }
-        let refusal = if !caller.may(Act::Call, &message.topic) {
-            Some((RpcStatus::RpcDenied, format!("{} may not call it", caller.peer.role.as_str_name())))
-        } else if caller.calls.len() >= MAX_CALLS {
-            Some((RpcStatus::RpcDenied, format!("{MAX_CALLS} calls are under way already")))
-        } else {
-            None
-        };
-        if let Some((status, reason)) = refusal {
-            caller.respond(callers_id, status, &reason, permit);
-            return Ok(());
-        }
-        let Some(server) = self.members.values().find(|member| member.listens_to(&message.topic, true)) else {
-            caller.respond(callers_id, RpcStatus::RpcNoServer, "nobody serves it", permit);
-            return Ok(());
-        };
-
-        self.last_call += 1;
-        let id = self.last_call;
-        request.correlation_id = id;
-        message.payload = Some(Payload::RpcRequest(request));
-        let delivered = match server.remote {
-            Some(_) => server.outbox.try_push(message),
-            None => server.outbox.push_delivery(Delivery {
-                message,
-                permit: permit.clone(),
-                room: Some(caller.outbox.credit.clone()),
-            }),
-        };
-        if !delivered {
-            caller.respond(callers_id, RpcStatus::RpcError, "the server does not take requests now", permit);
-            return Ok(());
-        }
-        self.calls.insert(id, Call { caller: from, callers_id, server: server.peer.connection });
-        if let Some(caller) = self.members.get_mut(&from) {
-            caller.calls.insert(callers_id, id);
-            caller.idle_since = None;
-        }
-        Ok(())
-    }
-
-    /// Passes an answer back; one to a call that is over or that somebody else serves goes nowhere.
-    fn response(&mut self, from: u64, mut response: RpcResponsePayload, permit: Permit) {
-        let id = response.correlation_id;
-        let Some(call) = self.calls.get(&id).filter(|call| call.server == from) else { return };
-        response.correlation_id = call.callers_id;
-        if response.status() != RpcStatus::RpcOk {
-            response.set_status(RpcStatus::RpcError);
-            response.more = false;
-        }
-        let caller =
-            if response.more { self.members.get(&call.caller) } else { self.finish(id).map(|(_, caller)| caller) };
-        if let Some(caller) = caller {
-            caller.outbox.push_with(message::response(response), permit);
-        }
-    }
-
-    /// Forgets a call, and returns it with the caller, if it is still there.
-    fn finish(&mut self, id: u64) -> Option<(Call, &Member)> {
-        let call = self.calls.remove(&id)?;
-        let caller = self.members.get_mut(&call.caller)?;
-        caller.calls.remove(&call.callers_id);
-        Some((call, caller))
-    }
-
-    /// Forgets a call whose caller no longer waits, and tells the server.
-    fn cancel(&mut self, id: u64) {
-        if let Some(call) = self.calls.remove(&id)
-            && let Some(server) = self.members.get(&call.server)
-        {
-            server.outbox.push_with(message::cancel(id), Permit::free());
+            self.grant();
         }
     }
 

@@ -12,6 +12,9 @@ use crate::{
     queue::Permit,
 };
 
+/// How much longer than the broker a client waits for the end of a call of all, which the broker makes.
+const SLACK: Duration = Duration::from_secs(5);
+
 /// Why a call has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -91,6 +94,19 @@ impl Client {
     /// # Errors
     /// The call could not be sent. Whatever comes later, [`Responses::next`] tells.
     pub async fn call_stream(&self, topic: &str, body: Vec<u8>, timeout: Duration) -> Result<Responses, CallError> {
+        self.begin(topic, body, timeout, false).await
+    }
+
+    /// Calls everybody who serves the topic: all instances of a collector. `timeout` is the longest wait for each part of each
+    /// of them. The broker ends the call when the last of them has answered, failed or run out of time.
+    ///
+    /// # Errors
+    /// The call could not be sent. Whatever comes later, [`Gathered::next`] tells.
+    pub async fn call_all(&self, topic: &str, body: Vec<u8>, timeout: Duration) -> Result<Gathered, CallError> {
+        self.begin(topic, body, timeout, true).await.map(Gathered)
+    }
+
+    async fn begin(&self, topic: &str, body: Vec<u8>, timeout: Duration, all: bool) -> Result<Responses, CallError> {
         let size = body.len() + topic.len();
         if size > MAX_FRAME - 2 * STAMP {
             return Err(CallError::TooLarge { topic: topic.to_owned(), size });
@@ -102,7 +118,7 @@ impl Client {
             let mut table = self.0.shared.open_table()?;
             let id = table.next_id();
             table.calls.insert(id, taker);
-            let request = RpcRequestPayload { correlation_id: id, message: body, timeout_ms };
+            let request = RpcRequestPayload { correlation_id: id, message: body, timeout_ms, all };
             self.0.outbox.push_with(message::request(topic, request), permit);
             id
         };
@@ -123,10 +139,19 @@ pub struct Responses {
 impl Responses {
     /// The next part, in order; `None` after the last part or after an error.
     pub async fn next(&mut self) -> Option<Result<Vec<u8>, CallError>> {
+        let response = self.receive(self.timeout).await?;
+        Some(response.and_then(|response| self.outcome(response)))
+    }
+
+    async fn receive(&mut self, patience: Duration) -> Option<Result<RpcResponsePayload, CallError>> {
         self.under_way?;
-        let next = timeout(self.timeout, self.answers.recv()).await;
-        let part = match next {
-            Ok(Some((response, _permit))) => return Some(self.accept(response)),
+        Some(match timeout(patience, self.answers.recv()).await {
+            Ok(Some((response, _permit))) => {
+                if !response.more {
+                    self.under_way = None;
+                }
+                Ok(response)
+            }
             Ok(None) => {
                 self.under_way = None;
                 Err(self.client.why_closed().into())
@@ -135,14 +160,10 @@ impl Responses {
                 self.cancel();
                 Err(CallError::TimedOut { topic: self.topic.clone(), after: self.timeout })
             }
-        };
-        Some(part)
+        })
     }
 
-    fn accept(&mut self, response: RpcResponsePayload) -> Result<Vec<u8>, CallError> {
-        if !response.more {
-            self.under_way = None;
-        }
+    fn outcome(&self, response: RpcResponsePayload) -> Result<Vec<u8>, CallError> {
         let status = response.status();
         let RpcResponsePayload { message, reason, .. } = response;
         let topic = self.topic.clone();
@@ -152,6 +173,7 @@ impl Responses {
             RpcStatus::RpcError => Err(CallError::Aborted { topic, reason }),
             RpcStatus::RpcNoServer => Err(CallError::NoServer { topic }),
             RpcStatus::RpcDenied => Err(CallError::Denied { topic, reason }),
+            RpcStatus::RpcTimedOut => Err(CallError::TimedOut { topic, after: self.timeout }),
         }
     }
 
@@ -173,5 +195,37 @@ impl Responses {
 impl Drop for Responses {
     fn drop(&mut self) {
         self.cancel();
+    }
+}
+
+/// What all servers of a topic answer, as it comes. Dropping this before the end cancels the call.
+pub struct Gathered(Responses);
+
+/// A part of what one of several servers answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Who answers: the name of the collector's instance.
+    pub server: String,
+    /// Whether it is the last of this server.
+    pub last: bool,
+    /// The part, or why there is none; an error is the server's last part.
+    pub outcome: Result<Vec<u8>, CallError>,
+}
+
+impl Gathered {
+    /// The next part of any server, those of each in order; `None` when all have ended.
+    ///
+    /// # Errors
+    /// The call as a whole has failed, for instance because nobody serves the topic; nothing follows.
+    pub async fn next(&mut self) -> Option<Result<Part, CallError>> {
+        let response = match self.0.receive(self.0.timeout.saturating_add(SLACK)).await? {
+            Ok(response) => response,
+            Err(error) => return Some(Err(error)),
+        };
+        if response.more {
+            let (server, last) = (response.server.clone(), response.last_of_server);
+            return Some(Ok(Part { server, last, outcome: self.0.outcome(response) }));
+        }
+        self.0.outcome(response).err().map(Err)
     }
 }

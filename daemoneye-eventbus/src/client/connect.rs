@@ -10,7 +10,7 @@ use interprocess::local_socket::{GenericFilePath, ToFsName as _, tokio::Stream, 
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
-use super::{Client, drive};
+use super::{Client, credit::Purse, drive};
 use crate::{
     auth::PROTOCOL,
     broker::write_message,
@@ -20,7 +20,7 @@ use crate::{
         ControlPayload, EventBusMessage, Goodbye, Hello, Role, Welcome, control_payload::Control,
         event_bus_message::Payload, goodbye::Kind,
     },
-    queue::Credit,
+    queue::Room,
     secret::{SessionKey, Token},
 };
 
@@ -127,6 +127,7 @@ impl Client {
             return Err(ConnectError::PathTooLong { path: path.to_owned(), limit });
         }
         let protocol = |reason: String| ConnectError::Protocol { path: path.to_owned(), reason };
+        let is_collector = matches!(identity, Identity::Collector { .. });
         let shaken = async {
             let stream = open(path).await.map_err(|source| io_error(path, source))?;
             // The agent may refuse us before it has read this; its reason is then in what we read.
@@ -148,7 +149,8 @@ impl Client {
         if welcome.protocol != PROTOCOL {
             return Err(protocol(format!("it speaks protocol {}, not {PROTOCOL}", welcome.protocol)));
         }
-        let (client, outgoing) = Self::new(Credit::new(QUEUED_MESSAGES, QUEUED_BYTES));
+        let purse = if is_collector { Purse::empty() } else { Purse::unlimited() };
+        let (client, outgoing) = Self::new(Room::new(QUEUED_MESSAGES, QUEUED_BYTES), purse);
         let (shared, handle) = client.for_driver();
         tokio::spawn(drive::socket(shared, handle, stream, outgoing));
         Ok(Connected { client, session_key: session_key(&welcome) })

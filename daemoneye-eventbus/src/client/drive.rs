@@ -11,24 +11,24 @@ use tokio::{io::BufReader, sync::mpsc, time::timeout};
 
 use super::{Client, Inner, table::Shared};
 use crate::{
-    broker::{Event, GRACE, write_message},
+    broker::{Event, GRACE, Lane, write_message},
     frame::{self, MAX_FRAME},
     proto::EventBusMessage,
-    queue::{Credit, Delivery},
+    queue::{Delivery, Room},
 };
 
 /// What may have arrived and not been taken yet; beyond it the connection is not read.
 const UNTAKEN_MESSAGES: usize = 1024;
 const UNTAKEN_BYTES: usize = 2 * MAX_FRAME;
 
-/// Drives a client of the same process. Whatever it receives holds its sender's credit already.
+/// Drives a client of the same process. Whatever it receives holds its sender's room already.
 pub(super) async fn local(
     shared: Arc<Shared>,
     client: Weak<Inner>,
     connection: u64,
     mut inbox: mpsc::UnboundedReceiver<Delivery>,
     mut outgoing: mpsc::UnboundedReceiver<Delivery>,
-    events: mpsc::Sender<Event>,
+    events: Lane,
 ) {
     let receive = async {
         while let Some(delivery) = inbox.recv().await {
@@ -87,7 +87,7 @@ pub(super) async fn socket(
 /// Hands on what the broker sends, until it ends; returns why.
 async fn receive(shared: &Shared, client: &Weak<Inner>, stream: &Stream) -> String {
     let mut reader = BufReader::with_capacity(64 * 1024, stream);
-    let untaken = Credit::new(UNTAKEN_MESSAGES, UNTAKEN_BYTES);
+    let untaken = Room::new(UNTAKEN_MESSAGES, UNTAKEN_BYTES);
     loop {
         let payload = match frame::read(&mut reader, MAX_FRAME).await {
             Ok(Some(payload)) => payload,
@@ -114,6 +114,6 @@ fn defect(reason: String) -> String {
 fn close(shared: &Shared, client: &Weak<Inner>, reason: String) {
     shared.close(reason);
     if let Some(inner) = client.upgrade() {
-        inner.outbox.credit.close();
+        inner.outbox.room.close();
     }
 }

@@ -10,31 +10,37 @@
 
 mod call;
 mod connect;
+mod credit;
 mod drive;
 mod serve;
 mod table;
 
 use std::{
     fmt,
+    future::Future,
     sync::{Arc, Weak},
 };
 
 use prost::Message as _;
 use tokio::sync::mpsc;
 
-pub use call::{CallError, Responses};
+pub use call::{CallError, Gathered, Part, Responses};
 pub use connect::{ConnectError, Connected, Credential, Identity};
 pub use serve::{Gone, Request, Requests};
 
 use crate::{
-    broker::Event,
+    broker::Lane,
     frame::MAX_FRAME,
     message::{self, STAMP},
-    proto::{EventBusMessage, Subscribe, Unsubscribe, control_payload::Control, event_bus_message::Payload},
-    queue::{Credit, Delivery, Outbox, Permit},
+    proto::{Credit, EventBusMessage, Subscribe, Unsubscribe, control_payload::Control, event_bus_message::Payload},
+    queue::{Delivery, Outbox, Permit, Room},
     topic::Pattern,
 };
+use credit::Purse;
 use table::{Listener, Shared, Taker};
+
+/// What each collector may have on its way to a subscription that does not say.
+const DEFAULT_CREDIT: Credit = Credit { messages: 256, bytes: MAX_FRAME as u64 };
 
 /// The connection is gone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -64,19 +70,19 @@ impl Client {
     /// A client whose connection is a queue to the router of the same process.
     pub(crate) fn local(
         connection: u64,
-        credit: Credit,
+        room: Room,
         inbox: mpsc::UnboundedReceiver<Delivery>,
-        events: mpsc::Sender<Event>,
+        events: Lane,
     ) -> Self {
-        let (client, outgoing) = Self::new(credit);
+        let (client, outgoing) = Self::new(room, Purse::unlimited());
         let (shared, handle) = client.for_driver();
         tokio::spawn(drive::local(shared, handle, connection, inbox, outgoing, events));
         client
     }
 
-    fn new(credit: Credit) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
-        let (outbox, outgoing) = Outbox::new(credit);
-        (Self(Arc::new(Inner { outbox, shared: Arc::default() })), outgoing)
+    fn new(room: Room, purse: Purse) -> (Self, mpsc::UnboundedReceiver<Delivery>) {
+        let (outbox, outgoing) = Outbox::new(room);
+        (Self(Arc::new(Inner { outbox, shared: Arc::new(Shared::new(purse)) })), outgoing)
     }
 
     /// What the driver needs: it must not keep the connection open by itself.
@@ -84,7 +90,7 @@ impl Client {
         (Arc::clone(&self.0.shared), Arc::downgrade(&self.0))
     }
 
-    /// Publishes on a topic. Waits while too much is on its way already.
+    /// Publishes on a topic. Waits while too much is on its way already, and a collector's event for credit.
     ///
     /// # Errors
     /// The connection is gone, or the message was larger than a frame and closed it.
@@ -92,13 +98,40 @@ impl Client {
         self.send(message::message(topic, payload)).await
     }
 
+    /// Whether an event that is published now would go without waiting for credit. Only collectors need it.
+    pub fn has_credit(&self) -> bool {
+        self.0.shared.purse.has_credit()
+    }
+
+    /// Resolves when there is credit for an event, or when the connection is gone.
+    pub fn credited(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.0.shared);
+        async move {
+            tokio::select! {
+                () = shared.purse.filled() => {}
+                _ = shared.closed() => {}
+            }
+        }
+    }
+
     /// Subscribes to the topics that a pattern selects. When this returns, the broker knows.
+    ///
+    /// To events it gives each collector a credit of 256 messages and 4 MiB.
     ///
     /// # Errors
     /// The connection is gone, possibly because this client may not subscribe to that.
     pub async fn subscribe(&self, pattern: &str) -> Result<Subscription, Closed> {
+        self.subscribe_with(pattern, DEFAULT_CREDIT).await
+    }
+
+    /// Like [`subscribe`](Self::subscribe); of events, each collector may have so much on its way to here, and is told that it
+    /// may send more as [`Subscription::recv`] takes them. Of the credits that several subscriptions give, the least counts.
+    ///
+    /// # Errors
+    /// The connection is gone, possibly because this client may not subscribe to that.
+    pub async fn subscribe_with(&self, pattern: &str, credit: Credit) -> Result<Subscription, Closed> {
         let (taker, messages) = mpsc::unbounded_channel();
-        let listening = self.listen(pattern, Taker::Publications(taker)).await?;
+        let listening = self.listen(pattern, Taker::Publications { taker, credit }).await?;
         Ok(Subscription { messages, _listening: listening })
     }
 
@@ -110,7 +143,7 @@ impl Client {
     /// The connection is gone, possibly because this client may not serve that or another does already.
     pub async fn serve(&self, pattern: &str) -> Result<Requests, Closed> {
         let (taker, requests) = mpsc::unbounded_channel();
-        let listening = self.listen(pattern, Taker::Requests { taker, room: Credit::new(256, 2 * MAX_FRAME) }).await?;
+        let listening = self.listen(pattern, Taker::Requests { taker, room: Room::new(256, 2 * MAX_FRAME) }).await?;
         Ok(Requests::new(requests, listening))
     }
 
@@ -121,8 +154,11 @@ impl Client {
 
     async fn listen(&self, pattern: &str, taker: Taker) -> Result<Listening, Closed> {
         let pattern = Pattern::parse(pattern).map_err(|error| self.abandon(error.to_string()))?;
-        let subscribe =
-            Subscribe { pattern: pattern.as_str().to_owned(), serve: matches!(taker, Taker::Requests { .. }) };
+        let credit = match &taker {
+            Taker::Publications { credit, .. } => Some(*credit),
+            Taker::Requests { .. } => None,
+        };
+        let subscribe = Subscribe { pattern: pattern.as_str().to_owned(), serve: credit.is_none(), credit };
         let permit = self.room_for(subscribe.encoded_len()).await?;
         let listening = {
             let mut table = self.0.shared.open_table()?;
@@ -154,12 +190,22 @@ impl Client {
         if size > MAX_FRAME - STAMP {
             return Err(self.abandon(format!("a message of {size} bytes on {} is larger than a frame", message.topic)));
         }
-        let permit = self.room_for(size).await?;
+        let needs_credit = matches!(message.payload, Some(Payload::CollectionEvent(_)));
+        let permit = loop {
+            if needs_credit {
+                self.credited().await;
+            }
+            let permit = self.room_for(size).await?;
+            // Nothing is awaited after this, so that no credit is spent on what is not sent.
+            if !needs_credit || self.0.shared.purse.spend(size) {
+                break permit;
+            }
+        };
         if self.0.outbox.push_with(message, permit) { Ok(()) } else { Err(self.why_closed()) }
     }
 
     async fn room_for(&self, bytes: usize) -> Result<Permit, Closed> {
-        self.0.outbox.credit.acquire(bytes).await.ok_or_else(|| self.why_closed())
+        self.0.outbox.room.acquire(bytes).await.ok_or_else(|| self.why_closed())
     }
 
     /// Closes the connection for a reason that lies on this side.
@@ -169,7 +215,7 @@ impl Client {
     }
 
     fn close(&self, reason: String) {
-        self.0.outbox.credit.close();
+        self.0.outbox.room.close();
         self.0.shared.close(reason);
     }
 

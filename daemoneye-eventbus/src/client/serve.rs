@@ -10,7 +10,7 @@ use crate::{
     frame::MAX_FRAME,
     message::{self, STAMP},
     proto::{EventBusMessage, RpcRequestPayload, RpcResponsePayload, RpcStatus, Sender},
-    queue::{Credit, Permit},
+    queue::{Permit, Room},
 };
 
 /// Nobody waits for this answer any more.
@@ -51,10 +51,10 @@ impl Incoming {
         client: Client,
         message: EventBusMessage,
         request: RpcRequestPayload,
-        room: Option<Credit>,
+        room: Option<Room>,
         cancelled: watch::Receiver<bool>,
     ) -> Self {
-        let RpcRequestPayload { correlation_id, message: body, timeout_ms } = request;
+        let RpcRequestPayload { correlation_id, message: body, timeout_ms, all: _ } = request;
         let request = Request {
             topic: message.topic,
             sender: message.sender.unwrap_or_default(),
@@ -133,8 +133,8 @@ async fn wait_for_cancel(mut cancelled: watch::Receiver<bool>) {
 struct Reply {
     client: Client,
     id: u64,
-    /// The credit of the caller's queue, where it is in this process.
-    room: Option<Credit>,
+    /// The room of the caller's queue, where it is in this process.
+    room: Option<Room>,
     cancelled: watch::Receiver<bool>,
     answered: bool,
     /// What the caller is told if this is dropped without an answer.
@@ -155,17 +155,17 @@ impl Reply {
             status: status.into(),
             message: body,
             more,
-            reason: String::new(),
+            ..RpcResponsePayload::default()
         };
         let fits = response.encoded_len() <= MAX_FRAME - STAMP;
         if !fits {
             response = self.failure("the answer is larger than a frame");
         }
-        let credit = self.room.as_ref().unwrap_or(&self.client.0.outbox.credit);
+        let room = self.room.as_ref().unwrap_or(&self.client.0.outbox.room);
         let permit = tokio::select! {
             biased;
             () = wait_for_cancel(self.cancelled.clone()) => None,
-            permit = credit.acquire(response.encoded_len()) => permit,
+            permit = room.acquire(response.encoded_len()) => permit,
         };
         let permit = permit.ok_or(Gone)?;
         self.answered = !response.more;

@@ -10,23 +10,23 @@ use std::{
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Client, Closed, serve::Incoming};
+use super::{Client, Closed, credit::Purse, serve::Incoming};
 use crate::{
     proto::{
-        Cancel, ControlPayload, EventBusMessage, Goodbye, RpcRequestPayload, RpcResponsePayload,
+        Cancel, ControlPayload, Credit, EventBusMessage, Goodbye, RpcRequestPayload, RpcResponsePayload,
         control_payload::Control, event_bus_message::Payload,
     },
-    queue::{Credit, Delivery, Permit},
+    queue::{Delivery, Permit, Room},
     topic::Pattern,
 };
 
-/// An answer, and the credit that it holds until it is taken.
+/// An answer, and the room that it holds until it is taken.
 pub(super) type Answer = (RpcResponsePayload, Permit);
 
-#[derive(Default)]
 pub(super) struct Shared {
     table: Mutex<Table>,
     closed: watch::Sender<Option<String>>,
+    pub(super) purse: Purse,
 }
 
 #[derive(Default)]
@@ -48,11 +48,14 @@ pub(super) struct Listener {
 }
 
 pub(super) enum Taker {
-    Publications(mpsc::UnboundedSender<Delivery>),
+    Publications {
+        taker: mpsc::UnboundedSender<Delivery>,
+        credit: Credit,
+    },
     /// `room` bounds what waits, whoever sent it: a caller that leaves and comes back makes no room.
     Requests {
         taker: mpsc::UnboundedSender<Incoming>,
-        room: Credit,
+        room: Room,
     },
 }
 
@@ -64,6 +67,10 @@ impl Table {
 }
 
 impl Shared {
+    pub(super) fn new(purse: Purse) -> Self {
+        Self { table: Mutex::default(), closed: watch::Sender::default(), purse }
+    }
+
     /// The table, unless the connection is gone.
     pub(super) fn open_table(&self) -> Result<MutexGuard<'_, Table>, Closed> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,6 +123,7 @@ impl Shared {
                 let cancelled = self.open_table().ok().and_then(|mut table| table.serving.remove(&correlation_id));
                 cancelled.map(|cancelled| cancelled.send_replace(true));
             }
+            Some(Payload::Control(ControlPayload { control: Some(Control::Credit(credit)) })) => self.purse.raise(credit),
             payload @ Some(Payload::CollectionEvent(_) | Payload::Alert(_) | Payload::Control(_)) => {
                 message.payload = payload;
                 self.dispatch_publication(message, &permit);
@@ -130,7 +138,7 @@ impl Shared {
         let mut takers =
             table.listeners.iter().filter(|listener| listener.pattern.matches(&message.topic)).filter_map(|listener| {
                 match &listener.taker {
-                    Taker::Publications(taker) => Some(taker),
+                    Taker::Publications { taker, .. } => Some(taker),
                     Taker::Requests { .. } => None,
                 }
             });
@@ -148,7 +156,7 @@ impl Shared {
         client: Client,
         message: EventBusMessage,
         request: RpcRequestPayload,
-        room: Option<Credit>,
+        room: Option<Room>,
     ) {
         let (cancel, cancelled) = watch::channel(false);
         let id = request.correlation_id;

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use daemoneye_eventbus::{CallError, Gone, MAX_FRAME, proto::Role};
+use daemoneye_eventbus::{
+    CallError, Gone, MAX_FRAME, Payload,
+    proto::{EventBusMessage, Role, RpcRequestPayload, RpcResponsePayload, RpcStatus},
+};
 use tokio::sync::oneshot;
 
 use crate::{Bus, PATIENCE, closed_because, echo_works, within};
@@ -120,6 +123,75 @@ async fn a_caller_that_waited_long_enough_is_told_and_the_server_too() {
     });
     assert_eq!(result, Err(CallError::TimedOut { topic: "requests.query".into(), after }));
     assert_eq!(request.send_part(Vec::new()).await, Err(Gone));
+}
+
+/// A caller that keeps no time itself.
+async fn raw_call(bus: &Bus, timeout_ms: u64) -> crate::Raw {
+    let mut raw = crate::hostile::let_in(bus, Role::Operator, "", None).await;
+    let request = RpcRequestPayload { correlation_id: 9, timeout_ms, ..RpcRequestPayload::default() };
+    raw.send(&EventBusMessage {
+        topic: "requests.query".into(),
+        payload: Some(Payload::RpcRequest(request)),
+        ..EventBusMessage::default()
+    })
+    .await;
+    raw
+}
+
+async fn response(raw: &mut crate::Raw) -> RpcResponsePayload {
+    match raw.read().await.unwrap().payload {
+        Some(Payload::RpcResponse(response)) => response,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_broker_keeps_to_a_deadline_whatever_the_caller_does() {
+    let bus = Bus::start();
+    let mut requests = bus.agent.serve("requests.query").await.unwrap();
+    let mut raw = raw_call(&bus, 50).await;
+    let request = within(requests.recv()).await.unwrap();
+    let timed_out = response(&mut raw).await;
+    assert_eq!((timed_out.correlation_id, timed_out.status()), (9, RpcStatus::RpcTimedOut));
+    assert!(!timed_out.more);
+    within(request.cancelled()).await;
+    request.respond(b"late".to_vec()).await;
+    raw.settle().await;
+
+    // Each part gives the next one its time, and the answer before the end is no error.
+    let mut raw = raw_call(&bus, 300_000).await;
+    let mut request = within(requests.recv()).await.unwrap();
+    request.send_part(b"part".to_vec()).await.unwrap();
+    assert_eq!(response(&mut raw).await.message, b"part");
+    request.respond(b"end".to_vec()).await;
+    assert_eq!((response(&mut raw).await.message, timed_out.more), (b"end".to_vec(), false));
+
+    let mut raw = raw_call(&bus, 200).await;
+    let mut request = within(requests.recv()).await.unwrap();
+    request.send_part(b"part".to_vec()).await.unwrap();
+    assert_eq!(response(&mut raw).await.message, b"part");
+    assert_eq!(response(&mut raw).await.status(), RpcStatus::RpcTimedOut);
+    within(request.cancelled()).await;
+}
+
+#[tokio::test]
+async fn no_time_passes_for_a_caller_that_does_not_read() {
+    let bus = Bus::start();
+    let mut requests = bus.agent.serve("requests.query").await.unwrap();
+    let mut raw = raw_call(&bus, 100).await;
+    let mut request = within(requests.recv()).await.unwrap();
+    // More than a socket takes, so that some of it waits in the broker.
+    for _ in 0..4 {
+        within(request.send_part(vec![0; 1 << 20])).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(tokio::time::timeout(Duration::from_millis(1), request.cancelled()).await.is_err());
+    for _ in 0..4 {
+        assert_eq!(response(&mut raw).await.message.len(), 1 << 20);
+    }
+    // It has read everything, and its time runs again.
+    assert_eq!(response(&mut raw).await.status(), RpcStatus::RpcTimedOut);
+    within(request.cancelled()).await;
 }
 
 #[tokio::test]

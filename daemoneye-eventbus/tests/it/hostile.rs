@@ -21,7 +21,7 @@ pub(crate) fn control(control: Control) -> EventBusMessage {
 }
 
 pub(crate) fn serve(pattern: &str) -> EventBusMessage {
-    control(Control::Subscribe(Subscribe { pattern: pattern.into(), serve: true }))
+    control(Control::Subscribe(Subscribe { pattern: pattern.into(), serve: true, credit: None }))
 }
 
 fn hello(role: Role, name: &str, token: Option<&Token>) -> EventBusMessage {

@@ -19,7 +19,9 @@ async fn a_token_lets_its_collector_in_once() {
     let first = bus.collector_with("procmond", Credential::Token(token.clone())).await.unwrap();
     assert!(first.session_key.is_some());
     refused_because(bus.collector_with("procmond", Credential::Token(token)).await, "unknown, used or too old");
+    let mut events = bus.agent.subscribe("events.#").await.unwrap();
     first.client.publish("events.process.procmond", event("x")).await.unwrap();
+    assert_eq!(crate::body(within(events.recv()).await.unwrap()), b"x");
 
     let for_another = bus.gate.issue_token("other").unwrap();
     refused_because(bus.collector_with("procmond", Credential::Token(for_another)).await, "unknown, used or too old");

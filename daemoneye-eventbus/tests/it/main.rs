@@ -4,9 +4,11 @@
 
 mod bind;
 mod calls;
+mod credit;
 mod crowd;
 mod hostile;
 mod identity;
+mod instances;
 mod publish;
 mod slow;
 

@@ -125,6 +125,7 @@ async fn whoever_oversteps_is_closed_with_the_reason() {
     closed_because(collector.subscribe("control.collector.other").await, "COLLECTOR \"procmond\" may not subscribe");
     let (collector, _) = bus.collector("procmond").await;
     closed_because(collector.serve("tasks.other").await, "may not serve");
+    let _receiver = bus.agent.subscribe("events.#").await.unwrap();
     let (collector, _) = bus.collector("procmond").await;
     collector.publish("events.process.other", event("x")).await.unwrap();
     assert!(within(collector.closed()).await.contains("may not publish on events.process.other"));
@@ -148,12 +149,17 @@ async fn the_largest_message_passes() {
     let mut events = bus.agent.subscribe("events.#").await.unwrap();
     let (collector, _) = bus.collector("procmond").await;
     let largest = vec![7; daemoneye_eventbus::MAX_FRAME - 1024];
-    for _ in 0..3 {
-        collector.publish("events.process.procmond", event(largest.clone())).await.unwrap();
-    }
-    for _ in 0..3 {
-        assert!(body(within(events.recv()).await.unwrap()) == largest);
-    }
+    let publishing = async {
+        for _ in 0..3 {
+            collector.publish("events.process.procmond", event(largest.clone())).await.unwrap();
+        }
+    };
+    let taking = async {
+        for _ in 0..3 {
+            assert!(body(within(events.recv()).await.unwrap()) == largest);
+        }
+    };
+    tokio::join!(publishing, taking);
 }
 
 #[tokio::test]

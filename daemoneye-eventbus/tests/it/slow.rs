@@ -39,7 +39,8 @@ async fn a_subscriber_that_does_not_read_is_cut_off_and_others_go_on() {
     let operator = bus.operator().await;
     let mut alerts = operator.subscribe("alerts.#").await.unwrap();
     let mut slow = hostile::let_in(&bus, Role::Operator, "", None).await;
-    slow.send(&hostile::control(Control::Subscribe(Subscribe { pattern: "alerts.#".into(), serve: false }))).await;
+    let alerts_too = Subscribe { pattern: "alerts.#".into(), ..Subscribe::default() };
+    slow.send(&hostile::control(Control::Subscribe(alerts_too))).await;
     slow.settle().await;
 
     let mut sent = 0_u32;
