@@ -13,6 +13,8 @@
 //! bound, and never the memory. A collector that was killed replays what was not acknowledged; the agent knows
 //! repetitions by collector, epoch and sequence.
 //!
+//! What the agent asks of a collector beside that comes to its [`TaskHandler`], on threads of their own.
+//!
 //! A source that tells only what is new must know when what it told before is lost: see [`Sink::epoch`].
 //!
 //! This crate knows no subject: it does not look into the items that it carries. It opens no network socket, only the
@@ -54,6 +56,7 @@ mod run;
 mod sink;
 mod source;
 mod spool;
+mod tasks;
 
 pub use caps::SourceCaps;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
@@ -63,3 +66,4 @@ pub use run::{CollectorConfig, CollectorError, Ended, run};
 pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};
 pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};
 pub use spool::SpoolError;
+pub use tasks::{TaskError, TaskHandler, TaskReplies};

@@ -2,14 +2,21 @@
 
 use crate::caps::SourceCaps;
 use crate::sink::{EmitError, FlushError, Sink, Stopped};
+use crate::tasks::TaskHandler;
 use daemoneye_lib::proto::ipc::CollectionCapabilities;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 
 /// A subject that a collector watches.
 pub trait EventSource: Send + 'static {
     /// What this source is, asked once before it runs.
     fn describe(&self) -> SourceDescription;
+
+    /// What does the tasks that the description lists, asked once before the source runs; without it none are done.
+    fn tasks(&mut self) -> Option<Arc<dyn TaskHandler>> {
+        None
+    }
 
     /// Watches, on a thread of its own, and tells the sink until [`Sink::stopped`]; it may block.
     ///

@@ -1,6 +1,8 @@
 //! Flags, wiring, and what the operator reads when something is wrong.
 
+use crate::hashing::{FileDigester, Hashes};
 use crate::limitations::View;
+use crate::mask::Masker;
 use crate::memory::{self, Keeper};
 use crate::pace::Pace;
 use crate::poller::{self, Poller};
@@ -8,15 +10,17 @@ use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
 use crate::scan::Scanner;
 use crate::source::PollSource;
+use crate::tasks::Tasks;
 use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
 use collector_core::{CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
 use daemoneye_lib::cli::{CommonArgs, logging};
-use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment};
+use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Procmond};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -119,8 +123,25 @@ fn scan(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, Failure> {
-    Ok(Scanner::new(HostProc::open(Path::new(PROC))?, boot, config.procmond.max_command_line_bytes))
+fn tasks(config: &Config, boot: &Boot, hashes: Hashes) -> Tasks {
+    let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
+    let new_scanner = move || scanner(&own, own_boot.clone()).map(|scanner| scanner.hashing(own_hashes.clone()));
+    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, max_cpu: config.app.max_scan_cpu }
+}
+
+fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, OpenError> {
+    let Procmond { max_command_line_bytes, mask_secrets, mask_names, .. } = &config.procmond;
+    let masker = if *mask_secrets { Masker::new(mask_names) } else { Masker::off() };
+    Ok(Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes).masking(masker))
+}
+
+fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
+    let digester = Arc::new(FileDigester::new(config.hash_max_bytes_per_second, config.hash_max_file_bytes));
+    if config.hash_executables {
+        Hashes::start(config.hash_queue, digester).map_err(Failure::Start)
+    } else {
+        Ok(Hashes::on_demand(digester))
+    }
 }
 
 /// Everything that collecting is made of, in the order in which it depends on each other.
@@ -135,11 +156,13 @@ fn collect(config: &Config) -> Result<(), Failure> {
         None
     });
     let boot = poller::settle(Boot::current()?, memory.as_ref());
+    let hashes = hashes(&config.procmond)?;
     let source = PollSource {
-        poller: Poller::new(scanner(config, boot.clone())?, boot.clone(), memory),
+        poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         keeper: Keeper::new(known),
         view: View::of_this_process(),
+        tasks: Some(Arc::new(tasks(config, &boot, hashes))),
     };
     let collector = CollectorConfig {
         name: NAME.to_owned(),

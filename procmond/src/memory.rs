@@ -18,7 +18,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const MAGIC: [u8; 8] = *b"DEKNOWN\x01";
+const MAGIC: [u8; 8] = *b"DEKNOWN\x02";
 const DIGEST: usize = 16;
 /// More than a table of all pids that a kernel gives out by default, with its budget of text, takes.
 const MAX_FILE: u64 = 64 * 1024 * 1024;

@@ -159,7 +159,7 @@ impl<C: ProcessCollector> Poller<C> {
 }
 
 /// What this thread has cost so far.
-fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 

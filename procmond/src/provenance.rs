@@ -14,6 +14,13 @@ pub(crate) const ENDED: &str = "unavailable: process has ended";
 pub(crate) const UNREADABLE: &str = "unavailable: could not be read";
 pub(crate) const KERNEL_THREAD: &str = "unavailable: kernel thread";
 pub(crate) const NOT_CONTAINED: &str = "unavailable: not in a container";
+pub(crate) const HASH_WAITS: &str = "unavailable: hash is being computed";
+pub(crate) const HASH_QUEUE_FULL: &str = "unavailable: hashing queue full";
+pub(crate) const HASH_TOO_LARGE: &str = "unavailable: executable is too large to hash";
+pub(crate) const HASH_DENIED: &str = "unavailable: executable may not be read";
+pub(crate) const HASH_NOT_REGULAR: &str = "unavailable: executable is not a regular file";
+pub(crate) const HASHING_BROKEN: &str = "unavailable: hashing has failed";
+pub(crate) const HASHING_OFF: &str = "unavailable: hashing is off";
 pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
 pub(crate) const NOT_KEPT: &str = "unavailable: not kept until the end";
 pub(crate) const NOT_SET: &str = "unavailable: not set";
@@ -39,6 +46,11 @@ pub(crate) fn reason(unreadable: Unreadable) -> &'static str {
 pub(crate) fn is_withheld(record: &ProcessRecord, column: &str) -> bool {
     let reason = record.provenance.get(column).map(String::as_str);
     matches!(reason, Some(DENIED | ENDED | UNREADABLE))
+}
+
+/// Whether this is the last word on a hash, as long as the file stays as it is.
+pub(crate) fn is_final_of_hash(reason: &str) -> bool {
+    matches!(reason, HASH_TOO_LARGE | HASH_DENIED | HASH_NOT_REGULAR)
 }
 
 /// Notes why these columns have no value.

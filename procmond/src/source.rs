@@ -6,13 +6,15 @@ use crate::pace::Pace;
 use crate::poller::Poller;
 use crate::provenance as why;
 use crate::scan::{Interrupted, ProcessCollector, ScanError};
+use crate::tasks;
 use collector_core::{
     CollectedItem, CollectionCapabilities, EmitError, EventSource, FlushError, Sink, SourceCaps, SourceDescription,
-    SourceError, SourceStatus,
+    SourceError, SourceStatus, TaskHandler,
 };
 use daemoneye_lib::models::columns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{ColumnSchema, Gap, TableSchema};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// An item up to this size is taken everywhere.
@@ -26,6 +28,8 @@ pub(crate) struct PollSource<C> {
     pub(crate) pace: Pace,
     pub(crate) keeper: Keeper,
     pub(crate) view: View,
+    /// What does the tasks.
+    pub(crate) tasks: Option<Arc<dyn TaskHandler>>,
 }
 
 impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
@@ -38,11 +42,15 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
             caps: caps | SourceCaps::PROCESS,
             capabilities: CollectionCapabilities {
                 domains: vec!["process".to_owned()],
-                tasks: Vec::new(),
+                tasks: tasks::TYPES.map(Into::into).to_vec(),
                 tables: vec![processes()],
             },
             limitations,
         }
+    }
+
+    fn tasks(&mut self) -> Option<Arc<dyn TaskHandler>> {
+        self.tasks.take()
     }
 
     fn run(mut self: Box<Self>, sink: Sink) -> Result<(), SourceError> {

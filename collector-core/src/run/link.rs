@@ -12,7 +12,9 @@ use super::backoff::Backoff;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
-use daemoneye_eventbus::{Client, Closed, ConnectError, Credential, Identity, SessionKey, Subscription, Token};
+use daemoneye_eventbus::{
+    Client, Closed, ConnectError, Credential, Identity, Request, Requests, SessionKey, Subscription, Token,
+};
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{BatchAck, CollectorStatus, EventBatch, RegisterCollector, RegisterReply, Shutdown};
 use prost::Message;
@@ -46,6 +48,8 @@ pub(super) enum LinkEvent {
     Sent,
     /// The agent wants this collector to end.
     Shutdown(String),
+    /// The agent wants this done.
+    Task(Request),
 }
 
 /// The connection and what it takes to get one.
@@ -54,6 +58,7 @@ pub(super) struct Link {
     name: String,
     event_topic: String,
     health_topic: String,
+    serves_tasks: bool,
     credentials: Credentials,
     refusals: u32,
     backoff: Backoff,
@@ -78,6 +83,7 @@ struct Session {
     client: Client,
     acknowledgements: Subscription,
     shutdown: Subscription,
+    tasks: Option<Requests>,
     /// The one publication that is under way.
     sending: Option<Task<Result<(), Closed>>>,
     since: Instant,
@@ -106,11 +112,17 @@ impl Link {
             name: name.to_owned(),
             event_topic: format!("events.{domain}.{name}"),
             health_topic: format!("control.health.{name}"),
+            serves_tasks: false,
             credentials: Credentials { key_path, key, token },
             refusals: 0,
             backoff: Backoff::default(),
             state: State::Resting(Instant::now()),
         }
+    }
+
+    /// Whether tasks are to be served on the connections to come.
+    pub(super) fn serve_tasks(&mut self, serves: bool) {
+        self.serves_tasks = serves;
     }
 
     pub(super) fn has_credential(&self) -> bool {
@@ -140,6 +152,7 @@ impl Link {
             key.clone(),
             token.clone(),
             registration,
+            self.serves_tasks,
         )));
     }
 
@@ -221,6 +234,12 @@ impl Session {
                 None => std::future::pending().await,
             }
         };
+        let task = async {
+            match &mut self.tasks {
+                Some(tasks) => tasks.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             message = self.acknowledgements.recv() => if let Some(message) = message {
@@ -237,6 +256,9 @@ impl Session {
                 self.sending = None;
                 return LinkEvent::Sent;
             },
+            task = task => if let Some(request) = task {
+                return LinkEvent::Task(request);
+            },
             reason = self.client.closed() => return LinkEvent::Down(reason),
         }
         // A subscription or a publication can end before the connection is known to have.
@@ -251,6 +273,7 @@ async fn attempt(
     key: Option<SessionKey>,
     token: Option<Token>,
     registration: RegisterCollector,
+    serves_tasks: bool,
 ) -> Attempt {
     let credentials = key.map(Credential::Session).into_iter().chain(token.map(Credential::Token));
     let mut connected = Err(ConnectError::Refused { reason: "no credential is left".to_owned() });
@@ -264,7 +287,7 @@ async fn attempt(
         Ok(connected) => Attempt {
             new_key: connected.session_key,
             refused: false,
-            outcome: register(connected.client, &name, registration).await,
+            outcome: register(connected.client, &name, registration, serves_tasks).await,
         },
         Err(error) => Attempt {
             new_key: None,
@@ -278,11 +301,16 @@ async fn register(
     client: Client,
     name: &str,
     registration: RegisterCollector,
+    serves_tasks: bool,
 ) -> Result<(Session, Vec<(Epoch, u64)>), String> {
     let closed = |error: Closed| error.to_string();
     // Before registering, so that no acknowledgement and no shutdown passes by.
     let acknowledgements = client.subscribe(&format!("control.collector.{name}")).await.map_err(closed)?;
     let shutdown = client.subscribe(&format!("control.shutdown.{name}")).await.map_err(closed)?;
+    let tasks = match serves_tasks {
+        true => Some(client.serve(&format!("tasks.{name}")).await.map_err(closed)?),
+        false => None,
+    };
     let reply = client
         .call(REGISTER_TOPIC, registration.encode_to_vec(), REGISTER_TIMEOUT)
         .await
@@ -293,7 +321,7 @@ async fn register(
         .into_iter()
         .filter_map(|committed| Some((Epoch::try_from(committed.epoch.as_slice()).ok()?, committed.sequence)))
         .collect();
-    let session = Session { client, acknowledgements, shutdown, sending: None, since: Instant::now() };
+    let session = Session { client, acknowledgements, shutdown, tasks, sending: None, since: Instant::now() };
     Ok((session, committed))
 }
 

@@ -13,6 +13,7 @@
 
 mod backoff;
 mod link;
+mod tasks;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use link::{Link, LinkEvent};
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
+use tasks::Tasks;
 use thread::SourceThread;
 use tokio::time::Instant;
 use window::{PATIENCE, Window};
@@ -66,10 +68,14 @@ async fn run_with(
     window: Window,
     config: CollectorConfig,
     lock: DataDirLock,
-    source: Box<dyn EventSource>,
+    mut source: Box<dyn EventSource>,
     stop: impl Future<Output = ()>,
 ) -> Outcome {
-    let description = source.describe();
+    let mut description = source.describe();
+    let tasks = Tasks::new(source.tasks(), &description.capabilities.tasks);
+    if !tasks.are_served() {
+        description.capabilities.tasks.clear();
+    }
     let name = config.name.clone();
     let Some(domain) = description.capabilities.domains.first().cloned() else {
         return Err(CollectorError::NoDomain { name });
@@ -77,7 +83,8 @@ async fn run_with(
     let (spool, new_epoch) = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id)?;
     tell_opened(&spool, new_epoch);
     let key_path = config.data_dir.join(SESSION_KEY);
-    let link = Link::new(config.socket.clone(), &name, &domain, key_path.clone(), config.token.clone());
+    let mut link = Link::new(config.socket.clone(), &name, &domain, key_path.clone(), config.token.clone());
+    link.serve_tasks(tasks.are_served());
     if !link.has_credential() {
         return Err(CollectorError::NoCredential { name, path: key_path });
     }
@@ -101,6 +108,7 @@ async fn run_with(
         retry_at: None,
         retries: Backoff::default(),
         told_dropped: 0,
+        tasks,
     };
     let outcome = collector.run(thread, stop).await;
     drop(lock);
@@ -150,6 +158,7 @@ struct Collector {
     retry_at: Option<Instant>,
     retries: Backoff,
     told_dropped: u64,
+    tasks: Tasks,
 }
 
 enum Phase {
@@ -294,6 +303,7 @@ impl Collector {
             }
             LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
             LinkEvent::Sent => {}
+            LinkEvent::Task(request) => self.tasks.take(request),
             LinkEvent::Down(reason) => self.lost_link(&reason),
             LinkEvent::Refused(reason) => {
                 self.lost_link(&reason);

@@ -152,6 +152,10 @@ impl Agent {
         self.gate.issue_token(collector).unwrap()
     }
 
+    pub(crate) fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// Connections that were turned away.
     pub(crate) fn refused(&self) -> u64 {
         self.gate.refused()

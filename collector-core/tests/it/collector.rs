@@ -62,8 +62,11 @@ pub(crate) fn start(
     config: CollectorConfig,
     script: impl FnOnce(Sink) -> Result<(), SourceError> + Send + 'static,
 ) -> Running {
+    start_source(config, Box::new(Scripted(Some(Box::new(script)))))
+}
+
+pub(crate) fn start_source(config: CollectorConfig, source: Box<dyn EventSource>) -> Running {
     let lock = DataDirLock::acquire(&config.data_dir).unwrap();
-    let source = Box::new(Scripted(Some(Box::new(script))));
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(run(config, lock, source, async { drop(stopped.await) }));
     Running { stop, task }

@@ -7,3 +7,4 @@ mod delivery;
 mod ending;
 mod epochs;
 mod identity;
+mod tasks;

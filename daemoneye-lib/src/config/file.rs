@@ -128,6 +128,9 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).ok().map(Value::Integer),
         DeValue::Float(number) => number.as_str().parse().ok().map(Value::Float),
         DeValue::Boolean(value) => Some(Value::Boolean(*value)),
+        DeValue::Array(values) => {
+            values.iter().map(|value| plain(value.get_ref())).collect::<Option<_>>().map(Value::Array)
+        }
         _ => None,
     }
 }

@@ -26,6 +26,10 @@ pub enum Kind {
     Real(f64, f64),
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Boolean,
+    /// A list of names: letters, digits, `_`, `-` and `.`.
+    Names,
 }
 
 /// What a key is when nobody sets it.
@@ -37,6 +41,10 @@ pub enum Preset {
     Real(f64),
     /// A word.
     Text(&'static str),
+    /// Yes or no.
+    Boolean(bool),
+    /// An empty list.
+    NoNames,
     /// Depends on who runs the program: as root, as a user.
     Place(&'static str, &'static str),
     /// Not set.
@@ -95,6 +103,42 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Integer(4_096, MIB),
         default: Preset::Integer(262_144),
         doc: "Command lines are cut after so many bytes, and marked as cut.",
+    },
+    Key {
+        path: "procmond.mask_secrets",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(true),
+        doc: "Whether passwords, tokens and the like in command lines are replaced by `***` before they leave procmond.",
+    },
+    Key {
+        path: "procmond.mask_names",
+        kind: Kind::Names,
+        default: Preset::NoNames,
+        doc: "More names of flags, variables and settings whose values are secrets.",
+    },
+    Key {
+        path: "procmond.hash_executables",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(true),
+        doc: "Whether the executables of processes are hashed (SHA-256).",
+    },
+    Key {
+        path: "procmond.hash_max_bytes_per_second",
+        kind: Kind::Integer(MIB, 1 << 36),
+        default: Preset::Integer(32 * MIB),
+        doc: "How much hashing reads in a second at the most.",
+    },
+    Key {
+        path: "procmond.hash_max_file_bytes",
+        kind: Kind::Integer(1, 1 << 40),
+        default: Preset::Integer(512 * MIB),
+        doc: "An executable that is larger is not hashed.",
+    },
+    Key {
+        path: "procmond.hash_queue",
+        kind: Kind::Integer(1, 65_536),
+        default: Preset::Integer(1_024),
+        doc: "So many executables may wait for being hashed; those beyond are tried again later.",
     },
     Key {
         path: "agent.query_timeout_ms",
@@ -209,6 +253,11 @@ pub(super) fn nearest(key: &str) -> String {
         .unwrap_or_default()
 }
 
+fn is_name(text: &str) -> bool {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    (1..=64).contains(&text.len()) && text.chars().all(good)
+}
+
 impl Kind {
     /// The value as this kind keeps it, or what would have been allowed.
     pub(super) fn check(&self, value: Value) -> Result<Value, String> {
@@ -223,6 +272,10 @@ impl Kind {
             (Self::Real(..), Value::Integer(number)) => self.check(Value::Float(number as f64)),
             (Self::Real(min, max), Value::Float(number)) if (*min..=*max).contains(&number) => Ok(Value::Float(number)),
             (Self::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
+            (Self::Boolean, Value::Boolean(value)) => Ok(Value::Boolean(value)),
+            (Self::Names, Value::Array(names)) if names.iter().all(|name| name.as_str().is_some_and(is_name)) => {
+                Ok(Value::Array(names))
+            }
             _ => Err(self.allowed()),
         }
     }
@@ -233,6 +286,8 @@ impl Kind {
             Self::Path | Self::Choice(_) => Some(Value::String(text.to_owned())),
             Self::Integer(..) => text.trim().parse().ok().map(Value::Integer),
             Self::Real(..) => text.trim().parse().ok().map(Value::Float),
+            Self::Boolean => text.trim().parse().ok().map(Value::Boolean),
+            Self::Names => Some(Value::Array(text.split(',').map(|name| Value::from(name.trim())).collect())),
         };
         value.map_or_else(|| Err(self.allowed()), |value| self.check(value))
     }
@@ -244,6 +299,8 @@ impl Kind {
             Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
             Self::Real(min, max) => format!("a number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Boolean => "true or false".to_owned(),
+            Self::Names => "a list of names (in a variable, with commas between them)".to_owned(),
         }
     }
 }

@@ -61,6 +61,18 @@ impl App {
 pub struct Procmond {
     /// Command lines are cut after so many bytes.
     pub max_command_line_bytes: usize,
+    /// Whether secrets in command lines are masked.
+    pub mask_secrets: bool,
+    /// More names whose values are secrets.
+    pub mask_names: Vec<String>,
+    /// Whether executables are hashed.
+    pub hash_executables: bool,
+    /// How much hashing reads in a second.
+    pub hash_max_bytes_per_second: u64,
+    /// What is larger is not hashed.
+    pub hash_max_file_bytes: u64,
+    /// So many executables may wait.
+    pub hash_queue: usize,
 }
 
 /// `[agent]`: the agent.

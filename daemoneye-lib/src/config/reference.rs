@@ -29,6 +29,8 @@ fn default_of(key: &Key) -> (String, Option<String>) {
         Preset::Integer(number) => (number.to_string(), None),
         Preset::Real(number) => (toml::Value::Float(number).to_string(), None),
         Preset::Text(text) => (quoted(text), None),
+        Preset::Boolean(value) => (value.to_string(), None),
+        Preset::NoNames => ("[]".to_owned(), None),
         Preset::Place(root, user) => (quoted(root), Some(format!("as a user: {user}"))),
         Preset::Unset => (String::new(), None),
     }

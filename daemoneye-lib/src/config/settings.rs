@@ -127,6 +127,8 @@ impl Settings {
                 Preset::Integer(number) => self.fill(key.path, Value::Integer(number)),
                 Preset::Real(number) => self.fill(key.path, Value::Float(number)),
                 Preset::Text(text) => self.fill(key.path, Value::from(text)),
+                Preset::Boolean(value) => self.fill(key.path, Value::Boolean(value)),
+                Preset::NoNames => self.fill(key.path, Value::Array(Vec::new())),
                 Preset::Place(..) | Preset::Unset => {}
             }
         }

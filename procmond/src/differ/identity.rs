@@ -2,9 +2,14 @@
 //!
 //! CPU time, memory, state, working directory and parent are none of them. The columns are in groups that become
 //! unreadable together. A group of which something is withheld says nothing, so that a denial never looks like a change.
+//!
+//! The hash of the executable is one that comes later: it is known when there is a hash, or a last word why there is none.
+//! Unlike the others it is not remembered beyond an event that did not have it, so that it follows that event.
+//!
+//! Arguments count as they are told, with secrets masked: a change of a secret alone is none that could be shown.
 
 use crate::digest::Digest;
-use crate::provenance::is_withheld;
+use crate::provenance::{is_final_of_hash, is_withheld};
 use daemoneye_lib::models::columns;
 use daemoneye_lib::proto::common::ProcessRecord;
 
@@ -27,6 +32,8 @@ pub(crate) struct Identity {
     image: u64,
     #[prost(fixed64, tag = "5")]
     context: u64,
+    #[prost(fixed64, tag = "6")]
+    hash: u64,
 }
 
 impl Identity {
@@ -37,6 +44,7 @@ impl Identity {
             program: group(record, &PROGRAM),
             image: group(record, &IMAGE),
             context: group(record, &CONTEXT),
+            hash: hash(record),
         }
     }
 
@@ -47,19 +55,29 @@ impl Identity {
 
     /// What is known now, and of the rest what was known before.
     pub(crate) fn or(&self, before: &Self) -> Self {
-        let [base, arguments, program, image, context] =
+        let [base, arguments, program, image, context, _] =
             self.pairs(before).map(|(now, before)| if now == 0 { before } else { now });
-        Self { base, arguments, program, image, context }
+        Self { base, arguments, program, image, context, hash: self.hash }
     }
 
-    fn pairs(&self, other: &Self) -> [(u64, u64); 5] {
+    fn pairs(&self, other: &Self) -> [(u64, u64); 6] {
         [
             (self.base, other.base),
             (self.arguments, other.arguments),
             (self.program, other.program),
             (self.image, other.image),
             (self.context, other.context),
+            (self.hash, other.hash),
         ]
+    }
+}
+
+fn hash(record: &ProcessRecord) -> u64 {
+    let reason = record.provenance.get("executable_hash").filter(|reason| is_final_of_hash(reason));
+    match (&record.executable_hash, reason) {
+        (Some(hash), _) => Digest::new().number(1).bytes(hash.as_bytes()).finish(),
+        (None, Some(reason)) => Digest::new().number(2).bytes(reason.as_bytes()).finish(),
+        (None, None) => 0,
     }
 }
 
@@ -110,6 +128,22 @@ mod tests {
         ] {
             assert!(identity.differs(&Identity::of(&other)), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_hash_follows_every_event_that_did_not_have_it() {
+        let with = |hash: Option<&str>, reason: Option<&str>| {
+            let mut record = ProcessRecord { executable_hash: hash.map(str::to_owned), ..ProcessRecord::default() };
+            if let Some(reason) = reason {
+                why::absent(&mut record, &["executable_hash"], reason);
+            }
+            Identity::of(&record)
+        };
+        let (hashed, other) = (with(Some("aa"), None), with(Some("bb"), None));
+        let (waiting, too_large) = (with(None, Some(why::HASH_WAITS)), with(None, Some(why::HASH_TOO_LARGE)));
+        assert!(waiting.differs(&hashed) && waiting.differs(&too_large) && hashed.differs(&other));
+        assert!(!hashed.differs(&waiting) && !hashed.differs(&hashed));
+        assert!(waiting.or(&hashed).differs(&hashed), "what was told last did not have it");
     }
 
     #[test]

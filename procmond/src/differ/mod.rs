@@ -76,7 +76,7 @@ impl Visitor for Pass<'_> {
         self.usage = usage(spent, glance.at.saturating_sub(known.cpu_at));
         (known.cpu_ticks, known.cpu_at) = (glance.stat.cpu_ticks, glance.at);
         // Having ended is no change of identity, and what is left of a process looks like nothing it was.
-        Ok(!glance.is_ending() && (due || known.glance != glance.digest()))
+        Ok(!glance.is_ending() && (due || glance.news || known.glance != glance.digest()))
     }
 
     fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted> {

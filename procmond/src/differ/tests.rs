@@ -192,3 +192,44 @@ fn an_event_that_is_not_taken_comes_again() {
     assert!(ended.is_err());
     assert_eq!(host.names(&proc), ["changed systemd", "seen job"]);
 }
+
+#[test]
+fn the_hash_follows_as_a_change_and_is_not_told_again() {
+    let (hashes, allow) = crate::hashing::held_back();
+    let proc = FakeProc::new([(1, FakeProcess::new("init", 0, 1)), (20, FakeProcess::new("web", 1, 100))]);
+    let mut scanner = Scanner::new(proc, BOOT.clone(), 1 << 18).hashing(hashes);
+    let mut table = Table::default();
+    let mut number = 0;
+    let mut scan = |table: &mut Table, scanner: &mut Scanner<FakeProc>| {
+        number += 1;
+        let mut told = Vec::new();
+        let mut tell = |item| {
+            let Item::Process(event) = item else { panic!("{item:?}") };
+            told.push((event.event_type(), event.process.unwrap().executable_hash));
+            Ok(())
+        };
+        let mut pass = Pass::new(&BOOT, table, number, &mut tell);
+        scanner.enumerate_processes(&mut pass).unwrap();
+        pass.finish().unwrap();
+        told
+    };
+    assert_eq!(scan(&mut table, &mut scanner), [(EventType::Seen, None), (EventType::Seen, None)]);
+    assert_eq!(scan(&mut table, &mut scanner), []);
+    allow.send(()).unwrap();
+    let hash = Some("ab".repeat(32));
+    let changes = testkit::wait_for("the hash", std::time::Duration::from_secs(20), || {
+        let told = scan(&mut table, &mut scanner);
+        (!told.is_empty()).then_some(told)
+    });
+    assert_eq!(changes, [(EventType::Changed, hash.clone()), (EventType::Changed, hash)]);
+    for _ in 0..40 {
+        assert_eq!(scan(&mut table, &mut scanner), []);
+    }
+    // After a restart the hash is computed anew, and it is what was told.
+    let (hashes, allow) = crate::hashing::held_back();
+    let mut scanner = scanner.hashing(hashes);
+    for round in 0..40 {
+        assert_eq!(scan(&mut table, &mut scanner), [], "{round}");
+        let _ = allow.send(());
+    }
+}

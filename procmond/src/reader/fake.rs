@@ -52,7 +52,16 @@ impl FakeProcess {
 }
 
 pub(crate) fn file(inode: u64) -> FileId {
-    FileId { device: (8, 1), inode, links: 1 }
+    FileId {
+        device: (8, 1),
+        inode,
+        links: 1,
+        size: 1,
+        modified: (1, 0),
+        changed: (1, 0),
+        mode: 0o100_755,
+        owner: Owner { euid: 0, egid: 0 },
+    }
 }
 
 /// All processes, and the files at some paths.

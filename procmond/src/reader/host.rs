@@ -119,16 +119,30 @@ impl ProcFs for HostProc {
     }
 }
 
+/// Identifies what is open.
+pub(crate) fn identify_open(fd: &OwnedFd) -> Result<FileId, Unreadable> {
+    identify(fd, b"", AtFlags::EMPTY_PATH)
+}
+
 /// Identifies a file without opening it, mounting anything, or asking a remote file system anew.
 fn identify(dir: impl AsFd, path: &[u8], flags: AtFlags) -> Result<FileId, Unreadable> {
     let flags = flags | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
-    let found = match rustix::fs::statx(dir, path, flags, StatxFlags::INO | StatxFlags::NLINK) {
+    let found = match rustix::fs::statx(dir, path, flags, StatxFlags::BASIC_STATS) {
         // A part of the path is no directory any more: nothing is there.
         Err(Errno::NOTDIR) => return Err(Unreadable::Gone),
         found => found?,
     };
     let device = (found.stx_dev_major, found.stx_dev_minor);
-    Ok(FileId { device, inode: found.stx_ino, links: found.stx_nlink })
+    Ok(FileId {
+        device,
+        inode: found.stx_ino,
+        links: found.stx_nlink,
+        size: found.stx_size,
+        modified: (found.stx_mtime.tv_sec, found.stx_mtime.tv_nsec),
+        changed: (found.stx_ctime.tv_sec, found.stx_ctime.tv_nsec),
+        mode: found.stx_mode,
+        owner: Owner { euid: found.stx_uid, egid: found.stx_gid },
+    })
 }
 
 /// The number's digits, ended by NUL, without an allocation.

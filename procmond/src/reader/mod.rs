@@ -8,8 +8,10 @@ mod host;
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub(crate) use host::identify_open;
 pub use host::{HostProc, OpenError};
 
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use std::ffi::CStr;
 use std::fmt;
@@ -61,13 +63,27 @@ pub struct FileId {
     pub device: (u32, u32),
     /// Inode number.
     pub inode: u64,
-    /// How many names it has; not part of its identity.
+    /// How many names it has; not part of its identity, and neither is what follows.
     pub links: u32,
+    /// Its length in bytes.
+    pub size: u64,
+    /// When its content was last written: seconds and nanoseconds.
+    pub modified: (i64, u32),
+    /// When anything of it was last changed.
+    pub changed: (i64, u32),
+    /// Its type and permissions.
+    pub mode: u16,
+    /// Whose it is.
+    pub owner: Owner,
 }
 
 impl FileId {
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    pub(crate) fn is_regular(&self) -> bool {
+        FileType::from_raw_mode(self.mode.into()) == FileType::RegularFile
     }
 }
 

@@ -1,14 +1,16 @@
 //! The second look at a process: everything that is read only of those whose whole record is wanted.
 
 use super::draft::{Draft, nothing_left};
-use super::image::Files;
-use super::{ENVIRONMENT, Glance};
+use super::{Aids, ENVIRONMENT, Glance};
+use crate::hashing::{self, Answer, Outcome, Source, Version};
+use crate::mask::Masker;
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
-use crate::reader::{ProcFs, Unreadable};
+use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
 
 const MAX_STATUS: usize = 64 * 1024;
 const MAX_CGROUP: usize = 64 * 1024;
@@ -44,10 +46,10 @@ impl Details {
         proc: &P,
         process: &P::Process,
         glance: &Glance<'_>,
-        (users, files): (&Users, &mut Files),
+        aids: &mut Aids,
         draft: &mut Draft,
     ) -> Result<(), Unreadable> {
-        self.ids(proc, process, glance, users, draft)?;
+        self.ids(proc, process, glance, &aids.users, draft)?;
         self.groups(proc, process, draft);
         draft.record.audit_session = self.number(proc, process, c"sessionid", "audit_session", draft);
         // The kernel sets both at once, and the session is never hidden by a user namespace.
@@ -58,15 +60,16 @@ impl Details {
         }
         if let Some(reason) = nothing_left(glance) {
             draft.absent(&["executable_path", "file_exists", "image_mismatch", "cwd", "environment"], reason);
+            draft.absent(&HASH, reason);
             if reason == why::ENDED {
                 draft.absent(&["namespaces"], reason);
                 return Ok(());
             }
         } else {
-            program(proc, process, glance, files, draft);
+            program(proc, process, glance, aids, draft);
             let cwd = proc.link(process, c"cwd", &mut self.buffer).map(|()| escape_bytes(&self.buffer));
             draft.record.cwd = draft.take(&["cwd"], cwd);
-            self.environment(proc, process, draft);
+            self.environment(proc, process, &aids.masker, draft);
         }
         self.namespaces(proc, process, draft);
         Ok(())
@@ -144,10 +147,17 @@ impl Details {
         None
     }
 
-    fn environment<P: ProcFs>(&mut self, proc: &P, process: &P::Process, draft: &mut Draft) {
+    fn environment<P: ProcFs>(&mut self, proc: &P, process: &P::Process, masker: &Masker, draft: &mut Draft) {
         let read = proc.read(process, c"environ", MAX_ENVIRONMENT, &mut self.buffer);
         let Some(cut) = draft.take(&["environment"], read) else { return };
-        let (variables, value_cut) = arguments::variables(&self.buffer, &ENVIRONMENT);
+        let (mut variables, value_cut) = arguments::variables(&self.buffer, &ENVIRONMENT);
+        let mut masked = false;
+        for (name, value) in &mut variables {
+            masked |= masker.variable(name, value);
+        }
+        if masked {
+            draft.masked("environment");
+        }
         draft.record.environment = variables;
         if cut || value_cut {
             draft.cut("environment");
@@ -166,16 +176,49 @@ impl Details {
     }
 }
 
-fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, files: &mut Files, draft: &mut Draft) {
+const HASH: [&str; 2] = ["executable_hash", "hash_algorithm"];
+
+fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, aids: &mut Aids, draft: &mut Draft) {
     let Some(link) = draft.take(&["executable_path", "file_exists", "image_mismatch"], glance.program) else {
-        return;
+        let reason = glance.program.err().map_or(why::UNREADABLE, why::reason);
+        return draft.absent(&HASH, reason);
     };
-    let (path, state) = files.examine(proc, process, link);
+    let (path, state, image) = aids.files.examine(proc, process, link);
     draft.record.executable_path = Some(escape_bytes(path));
     if let Some(state) = draft.take(&["file_exists", "image_mismatch"], state) {
         draft.record.file_exists = Some(state.exists);
         draft.record.image_mismatch = Some(state.mismatch);
     }
+    match image {
+        Ok(image) => hash(&image, path, glance.pid, aids, draft),
+        Err(unreadable) => draft.absent(&HASH, why::reason(unreadable)),
+    }
+}
+
+/// The hash of the image that runs, also where its name was taken from it.
+fn hash(image: &FileId, path: &[u8], pid: u32, aids: &mut Aids, draft: &mut Draft) {
+    let Some(hashes) = &aids.hashes else { return draft.absent(&HASH, why::NOT_HASHED) };
+    let version = Version::from(image);
+    let source = || Source { pid: Some(pid), path: Some(OsStr::from_bytes(path).into()) };
+    let answer = hashes.ask(version, source);
+    aids.awaited.note(pid, version, answer);
+    let reason = match answer {
+        Answer::Known(Outcome::Hash(hash)) => {
+            draft.record.executable_hash = Some(hashing::hex(&hash));
+            draft.record.hash_algorithm = Some(hashing::ALGORITHM.to_owned());
+            return draft.present(&HASH);
+        }
+        Answer::Known(Outcome::TooLarge) => why::HASH_TOO_LARGE,
+        Answer::Known(Outcome::Denied) => why::HASH_DENIED,
+        Answer::Known(Outcome::NotRegular) => why::HASH_NOT_REGULAR,
+        Answer::Known(Outcome::Gone | Outcome::Changed | Outcome::Failed | Outcome::GivenUp) | Answer::Waits => {
+            why::HASH_WAITS
+        }
+        Answer::Full => why::HASH_QUEUE_FULL,
+        Answer::Off => why::HASHING_OFF,
+        Answer::Broken => why::HASHING_BROKEN,
+    };
+    draft.absent(&HASH, reason);
 }
 
 /// The number in a text such as `pid:[4026531836]`.

@@ -1,6 +1,7 @@
 //! A record in the making: what the first look gives, and a reason for everything that is not there.
 
 use super::Glance;
+use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::{arguments, tty};
 use crate::provenance as why;
@@ -12,11 +13,12 @@ use daemoneye_lib::proto::common::{Arguments, ProcessRecord};
 pub(super) struct Draft {
     pub(super) record: ProcessRecord,
     cut: Vec<&'static str>,
+    masked: Vec<&'static str>,
 }
 
 impl Draft {
     /// What the first look gives.
-    pub(super) fn begin(glance: &Glance<'_>, boot: &Boot) -> Self {
+    pub(super) fn begin(glance: &Glance<'_>, boot: &Boot, masker: &Masker) -> Self {
         let stat = &glance.stat;
         let start = boot.time_of(stat.start_ticks);
         let cpu_time = boot.duration_ns(stat.cpu_ticks);
@@ -40,6 +42,7 @@ impl Draft {
                 ..ProcessRecord::default()
             },
             cut: Vec::new(),
+            masked: Vec::new(),
         };
         let reason = if draft.record.cpu_usage.is_some() { why::INFERRED } else { why::UNREADABLE };
         draft.absent(&["cpu_usage"], reason);
@@ -53,17 +56,20 @@ impl Draft {
         draft.absent(&["executable_hash", "hash_algorithm", "fuzzy_hash"], why::NOT_HASHED);
         draft.absent(&["end_time"], if glance.is_ending() { why::POLLING } else { why::RUNNING });
         draft.record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
-        draft.arguments(glance);
+        draft.arguments(glance, masker);
         draft
     }
 
-    fn arguments(&mut self, glance: &Glance<'_>) {
+    fn arguments(&mut self, glance: &Glance<'_>, masker: &Masker) {
         const COLUMNS: [&str; 3] = ["command_line", "argv", "command_line_truncated"];
         if let Some(reason) = nothing_left(glance) {
             return self.absent(&COLUMNS, reason);
         }
         if let Some(bytes) = self.take(&COLUMNS, glance.command_line) {
-            let arguments = arguments::split(bytes, glance.command_line_cut);
+            let mut arguments = arguments::split(bytes, glance.command_line_cut);
+            if masker.arguments(&mut arguments.values) {
+                self.masked.extend(["argv", "command_line"]);
+            }
             self.record.command_line = Some(arguments.line());
             self.record.command_line_truncated = Some(arguments.cut);
             self.record.argv = Some(Arguments { values: arguments.values });
@@ -79,6 +85,13 @@ impl Draft {
         why::absent(&mut self.record, columns, reason);
     }
 
+    /// Takes back that these columns have no value.
+    pub(super) fn present(&mut self, columns: &[&str]) {
+        for column in columns {
+            self.record.provenance.remove(*column);
+        }
+    }
+
     pub(super) fn is_absent(&self, column: &str, reason: &str) -> bool {
         self.record.provenance.get(column).is_some_and(|told| told == reason)
     }
@@ -88,9 +101,16 @@ impl Draft {
         self.cut.push(column);
     }
 
+    /// Notes that secrets in the column's value are masked.
+    pub(super) fn masked(&mut self, column: &'static str) {
+        self.masked.push(column);
+    }
+
     pub(super) fn finish(mut self) -> ProcessRecord {
-        if !self.cut.is_empty() {
-            self.record.platform_data.insert("cut".to_owned(), self.cut.join(","));
+        for (note, columns) in [("cut", self.cut), ("masked", self.masked)] {
+            if !columns.is_empty() {
+                self.record.platform_data.insert(note.to_owned(), columns.join(","));
+            }
         }
         self.record
     }

@@ -25,6 +25,8 @@ pub struct Glance<'a> {
     pub command_line_cut: bool,
     /// The text of its link to the program that it runs.
     pub program: Result<&'a [u8], Unreadable>,
+    /// Whether something has come to be known of it that its last record could not say.
+    pub news: bool,
 }
 
 impl<'a> Glance<'a> {
@@ -51,6 +53,7 @@ impl<'a> Glance<'a> {
             command_line: Ok(&[]),
             command_line_cut: false,
             program: Err(Unreadable::Gone),
+            news: false,
         };
         if !stat.is_kernel_thread() {
             match proc.read(process, c"cmdline", max_command_line, command_line) {

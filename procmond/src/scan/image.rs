@@ -30,19 +30,19 @@ impl Files {
         self.0.clear();
     }
 
-    /// The program's path from the text of its link, and the state of the file.
+    /// The program's path from the text of its link, the state of the file, and the image itself.
     pub(super) fn examine<'a, P: ProcFs>(
         &mut self,
         proc: &P,
         process: &P::Process,
         link: &'a [u8],
-    ) -> (&'a [u8], Result<State, Unreadable>) {
+    ) -> (&'a [u8], Result<State, Unreadable>, Result<FileId, Unreadable>) {
         let image = proc.image(process);
         let path = match (link.strip_suffix(DELETED), image) {
             (Some(path), Ok(image)) if image.links == 0 || !self.is_at(proc, process, link, &image) => path,
             _ => link,
         };
-        (path, image.and_then(|image| self.state(proc, process, path, &image)))
+        (path, image.and_then(|image| self.state(proc, process, path, &image)), image)
     }
 
     fn state<P: ProcFs>(

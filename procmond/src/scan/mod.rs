@@ -5,6 +5,7 @@
 //! scan of processes that all are as they were costs a handful of system calls each, and never holds more than one
 //! record.
 
+mod awaited;
 mod details;
 mod draft;
 mod glance;
@@ -14,9 +15,12 @@ mod parents;
 pub(crate) use draft::usage;
 pub use glance::Glance;
 
+use crate::hashing::Hashes;
+use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
 use crate::reader::{ProcFs, Unreadable};
+use awaited::Awaited;
 use daemoneye_lib::proto::common::ProcessRecord;
 use details::Details;
 use draft::Draft;
@@ -100,11 +104,19 @@ impl From<Interrupted> for ScanError {
 /// Environment variables that records carry, where they are set.
 const ENVIRONMENT: [&str; 4] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "SSH_CONNECTION", "SUDO_USER"];
 
+/// What records are made with beside the process itself.
+struct Aids {
+    boot: Boot,
+    users: Users,
+    files: Files,
+    masker: Masker,
+    hashes: Option<Hashes>,
+    awaited: Awaited,
+}
+
 /// Reads processes from a process table, with buffers that live as long as it does.
 pub struct Scanner<P> {
     proc: P,
-    boot: Boot,
-    users: Users,
     max_command_line: usize,
     pids: Vec<u32>,
     stat: Vec<u8>,
@@ -112,16 +124,15 @@ pub struct Scanner<P> {
     program: Vec<u8>,
     details: Details,
     parents: Parents,
-    files: Files,
+    aids: Aids,
 }
 
 impl<P: ProcFs> Scanner<P> {
-    /// A scanner of this boot's processes that reads at most so many bytes of a command line.
+    /// A scanner of this boot's processes that reads at most so many bytes of a command line and masks the secrets in it.
+    /// It hashes nothing.
     pub fn new(proc: P, boot: Boot, max_command_line: usize) -> Self {
         Self {
             proc,
-            boot,
-            users: Users::new("/etc/passwd"),
             max_command_line,
             pids: Vec::new(),
             stat: Vec::new(),
@@ -129,21 +140,43 @@ impl<P: ProcFs> Scanner<P> {
             program: Vec::new(),
             details: Details::default(),
             parents: Parents::default(),
-            files: Files::default(),
+            aids: Aids {
+                boot,
+                users: Users::new("/etc/passwd"),
+                files: Files::default(),
+                masker: Masker::new(&[]),
+                hashes: None,
+                awaited: Awaited::default(),
+            },
         }
+    }
+
+    /// The same with another way to mask secrets.
+    #[must_use]
+    pub fn masking(mut self, masker: Masker) -> Self {
+        self.aids.masker = masker;
+        self
+    }
+
+    /// The same with the hashes of executables.
+    #[must_use]
+    pub(crate) fn hashing(mut self, hashes: Hashes) -> Self {
+        self.aids.hashes = Some(hashes);
+        self
     }
 
     /// True when something of the process was denied.
     fn visit(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<bool, Miss> {
-        let Self { proc, stat, command_line, program, .. } = self;
+        let Self { proc, stat, command_line, program, aids, .. } = self;
         let process = proc.open(pid)?;
-        let glance = Glance::take(proc, &process, pid, self.max_command_line, [stat, command_line, program])?;
+        let mut glance = Glance::take(proc, &process, pid, self.max_command_line, [stat, command_line, program])?;
+        glance.news = aids.awaited.has_come(pid, aids.hashes.as_ref());
         if !visitor.wants(&glance)? {
             return Ok(glance.is_denied());
         }
-        let mut draft = Draft::begin(&glance, &self.boot);
-        self.details.read(proc, &process, &glance, (&self.users, &mut self.files), &mut draft)?;
-        let parent_start = self.parents.describe(proc, &glance, &self.boot, &mut self.files, &mut draft);
+        let mut draft = Draft::begin(&glance, &aids.boot, &aids.masker);
+        self.details.read(proc, &process, &glance, aids, &mut draft)?;
+        let parent_start = self.parents.describe(proc, &glance, aids, &mut draft);
         visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
         Ok(glance.is_denied())
     }
@@ -151,9 +184,10 @@ impl<P: ProcFs> Scanner<P> {
 
 impl<P: ProcFs> ProcessCollector for Scanner<P> {
     fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError> {
-        self.users.refresh();
+        self.aids.users.refresh();
+        self.aids.files.forget();
+        self.aids.awaited.begin();
         self.parents.forget();
-        self.files.forget();
         let mut pids = std::mem::take(&mut self.pids);
         self.proc.pids(&mut pids).map_err(ScanError::List)?;
         let mut counts = ScanCounts::default();
@@ -175,6 +209,7 @@ impl<P: ProcFs> ProcessCollector for Scanner<P> {
                 Err(Miss::Interrupted) => return Err(ScanError::Interrupted),
             }
         }
+        self.aids.awaited.end();
         self.pids = pids;
         Ok(counts)
     }

@@ -3,11 +3,9 @@
 //! Parents are remembered for one scan: most processes share a few. Past that the table of known processes has their
 //! keys, and a command line that nobody asks for is not kept.
 
-use super::Glance;
 use super::draft::Draft;
-use super::image::Files;
+use super::{Aids, Glance};
 use crate::procfs::arguments;
-use crate::procfs::boot::Boot;
 use crate::provenance as why;
 use crate::reader::{ProcFs, Unreadable};
 use daemoneye_lib::models::{key::process_key, text::escape_bytes};
@@ -29,6 +27,7 @@ struct Parent {
     program: Column,
     command_line: Column,
     cut: bool,
+    masked: bool,
 }
 
 /// The parents met in this scan.
@@ -49,18 +48,17 @@ impl Parents {
         &mut self,
         proc: &P,
         glance: &Glance<'_>,
-        boot: &Boot,
-        files: &mut Files,
+        aids: &mut Aids,
         draft: &mut Draft,
     ) -> Option<u64> {
         let ppid = glance.stat.ppid;
         let reason = if ppid == 0 {
             why::NO_PARENT
         } else {
-            match self.find(proc, ppid, files) {
+            match self.find(proc, ppid, aids) {
                 // A process that started later has only the parent's pid.
                 Ok(parent) if parent.start_ticks <= glance.stat.start_ticks => {
-                    draft.record.parent_key = Some(process_key(&boot.id, ppid, parent.start_ticks));
+                    draft.record.parent_key = Some(process_key(&aids.boot.id, ppid, parent.start_ticks));
                     parent.describe(draft);
                     return Some(parent.start_ticks);
                 }
@@ -73,23 +71,32 @@ impl Parents {
         None
     }
 
-    fn find<P: ProcFs>(&mut self, proc: &P, pid: u32, files: &mut Files) -> &Result<Parent, Unreadable> {
+    fn find<P: ProcFs>(&mut self, proc: &P, pid: u32, aids: &mut Aids) -> &Result<Parent, Unreadable> {
         if self.met.len() >= MAX_REMEMBERED && !self.met.contains_key(&pid) {
             self.met.clear();
         }
-        self.met.entry(pid).or_insert_with(|| Parent::read(proc, pid, files, &mut self.buffers))
+        self.met.entry(pid).or_insert_with(|| Parent::read(proc, pid, aids, &mut self.buffers))
     }
 }
 
 impl Parent {
-    fn read<P: ProcFs>(proc: &P, pid: u32, files: &mut Files, buffers: &mut [Vec<u8>; 3]) -> Result<Self, Unreadable> {
+    fn read<P: ProcFs>(proc: &P, pid: u32, aids: &mut Aids, buffers: &mut [Vec<u8>; 3]) -> Result<Self, Unreadable> {
         let process = proc.open(pid)?;
         let glance = Glance::take(proc, &process, pid, MAX_COMMAND_LINE, buffers.each_mut())?;
+        let mut masked = false;
+        let mut line = |bytes| {
+            let mut arguments = arguments::split(bytes, false);
+            masked = aids.masker.arguments(&mut arguments.values);
+            arguments.line()
+        };
         let (program, command_line) = match super::draft::nothing_left(&glance) {
             Some(reason) => (Err(reason), Err(reason)),
             None => (
-                glance.program.map(|link| escape_bytes(files.examine(proc, &process, link).0)).map_err(why::reason),
-                glance.command_line.map(|bytes| arguments::split(bytes, false).line()).map_err(why::reason),
+                glance
+                    .program
+                    .map(|link| escape_bytes(aids.files.examine(proc, &process, link).0))
+                    .map_err(why::reason),
+                glance.command_line.map(&mut line).map_err(why::reason),
             ),
         };
         Ok(Self {
@@ -98,6 +105,7 @@ impl Parent {
             program,
             command_line,
             cut: glance.command_line_cut,
+            masked,
         })
     }
 
@@ -112,6 +120,9 @@ impl Parent {
         draft.record.parent_command_line = command_line;
         if self.cut {
             draft.cut("parent_command_line");
+        }
+        if self.masked {
+            draft.masked("parent_command_line");
         }
     }
 }

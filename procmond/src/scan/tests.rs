@@ -212,3 +212,26 @@ fn a_list_that_cannot_be_read_is_an_error() {
     let error = Scanner::new(proc, BOOT.clone(), 1).enumerate_processes(&mut All::default()).unwrap_err();
     assert!(error.to_string().starts_with("cannot list the processes in /proc: "), "{error}");
 }
+
+#[test]
+fn secrets_are_in_no_column_and_the_record_says_so() {
+    let with = |line: &str, parent| FakeProcess {
+        command_line: line.replace(' ', "\0").into_bytes(),
+        ..FakeProcess::new("app", parent, 1)
+    };
+    let proc = || FakeProc::new([(1, with("app --password hunter2 run", 0)), (2, with("child -v", 1))]);
+    let (all, _) = scan(proc());
+    assert!(!format!("{:?}", all.records).contains("hunter2"));
+    let [parent, child] = &all.records[..] else { panic!("two") };
+    assert_eq!(parent.argv.as_ref().unwrap().values, ["app", "--password", "***", "run"]);
+    assert_eq!(parent.command_line.as_deref(), Some("app --password *** run"));
+    assert_eq!(parent.platform_data["masked"], "argv,command_line");
+    assert_eq!(child.parent_command_line.as_deref(), Some("app --password *** run"));
+    assert_eq!(child.platform_data["masked"], "parent_command_line");
+
+    let mut all = All::default();
+    let scanner = Scanner::new(proc(), BOOT.clone(), 1 << 18);
+    scanner.masking(Masker::off()).enumerate_processes(&mut all).unwrap();
+    assert_eq!(all.records[0].command_line.as_deref(), Some("app --password hunter2 run"));
+    assert!(all.records.iter().all(|record| record.platform_data.is_empty()));
+}

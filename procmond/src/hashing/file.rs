@@ -1,0 +1,141 @@
+//! Files, opened so that nothing but a regular one is ever read, and nothing waits or happens for the opening.
+
+use super::budget::Budget;
+use super::{Digester, Outcome, Version};
+use crate::reader::{FileId, Unreadable, identify_open};
+use rustix::buffer::spare_capacity;
+use rustix::fd::{AsRawFd as _, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, retry_on_intr};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const CHUNK: usize = 128 * 1024;
+/// The longest sleep without asking whether to go on.
+const NAP: Duration = Duration::from_millis(200);
+
+/// Where a file may be found; one that is of another version is none.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The process that runs it.
+    pub(crate) pid: Option<u32>,
+    /// Its path in our root directory.
+    pub(crate) path: Option<PathBuf>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.path) {
+            (Some(pid), _) => write!(f, "pid {pid}"),
+            (None, Some(path)) => write!(f, "{path:?}"),
+            (None, None) => f.write_str("nowhere"),
+        }
+    }
+}
+
+/// An open place in the file system that can be asked about, and not read.
+pub(crate) struct Handle {
+    fd: OwnedFd,
+    /// What is there.
+    pub(crate) file: FileId,
+}
+
+impl Handle {
+    /// The image that a process runs.
+    pub(crate) fn of_process(pid: u32) -> Result<Self, Unreadable> {
+        Self::open(Path::new(&format!("/proc/{pid}/exe")), OFlags::empty())
+    }
+
+    /// What is at a path whose last part is no link.
+    pub(crate) fn of_path(path: &Path) -> Result<Self, Unreadable> {
+        Self::open(path, OFlags::NOFOLLOW)
+    }
+
+    fn open(path: &Path, flags: OFlags) -> Result<Self, Unreadable> {
+        let fd = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty()) {
+            Err(Errno::NOTDIR) => return Err(Unreadable::Gone),
+            opened => opened?,
+        };
+        let file = identify_open(&fd)?;
+        Ok(Self { fd, file })
+    }
+
+    /// Opens for reading what the handle is a handle of.
+    fn readable(&self) -> Result<OwnedFd, Errno> {
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // Who neither owns the file nor may act as its owner cannot leave its time of access alone.
+        match rustix::fs::open(&path, flags | OFlags::NOATIME, Mode::empty()) {
+            Err(Errno::PERM) => rustix::fs::open(&path, flags, Mode::empty()),
+            opened => opened,
+        }
+    }
+}
+
+/// Hashes files of this host within a budget.
+pub(crate) struct FileDigester {
+    budget: Budget,
+    max_file: u64,
+}
+
+impl FileDigester {
+    pub(crate) fn new(bytes_per_second: u64, max_file: u64) -> Self {
+        Self { budget: Budget::new(bytes_per_second), max_file }
+    }
+
+    fn hash(&self, file: &OwnedFd, version: Version, give_up: &mut dyn FnMut() -> bool) -> Result<Outcome, Errno> {
+        let mut hasher = Sha256::new();
+        let mut read = 0;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        loop {
+            chunk.clear();
+            let got = retry_on_intr(|| rustix::io::read(file, spare_capacity(&mut chunk)))?;
+            read += got as u64;
+            if got == 0 || read > version.size {
+                break;
+            }
+            hasher.update(&chunk);
+            let resume = Instant::now() + self.budget.take(got, Instant::now());
+            loop {
+                if give_up() {
+                    return Ok(Outcome::GivenUp);
+                }
+                let left = resume.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                std::thread::sleep(left.min(NAP));
+            }
+        }
+        let after = identify_open(file).map(|file| Version::from(&file));
+        let same = read == version.size && after == Ok(version);
+        Ok(if same { Outcome::Hash(hasher.finalize().into()) } else { Outcome::Changed })
+    }
+}
+
+impl Digester for FileDigester {
+    fn digest(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome {
+        let found = |handle: Result<Handle, Unreadable>| handle.ok().filter(|it| Version::from(&it.file) == version);
+        let process = source.pid.and_then(|pid| found(Handle::of_process(pid)));
+        let Some(handle) = process.or_else(|| source.path.as_deref().and_then(|path| found(Handle::of_path(path))))
+        else {
+            return Outcome::Gone;
+        };
+        if !handle.file.is_regular() {
+            return Outcome::NotRegular;
+        }
+        if version.size > self.max_file {
+            return Outcome::TooLarge;
+        }
+        match handle.readable().and_then(|file| self.hash(&file, version, give_up)) {
+            Ok(outcome) => outcome,
+            Err(Errno::ACCESS | Errno::PERM) => Outcome::Denied,
+            Err(errno) => {
+                tracing::debug!(%errno, ?source, "a file cannot be hashed");
+                Outcome::Failed
+            }
+        }
+    }
+}

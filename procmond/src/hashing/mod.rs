@@ -1,0 +1,211 @@
+//! SHA-256 of executables, beside the collection.
+//!
+//! A scan asks for the hash of the file that a process was loaded from, and goes on at once with what is known: the hash,
+//! why there is none, or that it waits. One thread takes what waits and hashes it, so many bytes a second, and the next
+//! scan sees what came of it.
+//!
+//! ```text
+//!  scan ── ask(version, pid) ──► cache ── known ──► the record
+//!                                  │ not known
+//!                                  ▼
+//!                                queue (bounded; full: the scan asks again later) ──► thread ──► cache
+//! ```
+//!
+//! A file is known by its [`Version`]: device, inode, size, and the times of its last change. Whatever file is opened to be
+//! hashed must be of that version before and after it was read; so a pid that was recycled, a path that leads elsewhere by
+//! now, or a file that is written meanwhile never gives the hash of something else.
+//!
+//! The state is one lock over cache and pending versions, held for look-ups alone, never while a file is read. The cache
+//! holds so many versions and drops the one that was asked for least recently; the queue bounds the pending ones.
+
+mod budget;
+mod cache;
+mod file;
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+pub(crate) use tests::held_back;
+
+pub(crate) use file::{FileDigester, Handle, Source};
+
+use crate::reader::FileId;
+use cache::Cache;
+use std::collections::HashSet;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is hashed with.
+pub(crate) const ALGORITHM: &str = "sha256";
+
+/// A file in one state of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Version {
+    device: (u32, u32),
+    inode: u64,
+    size: u64,
+    modified: (i64, u32),
+    changed: (i64, u32),
+}
+
+impl From<&FileId> for Version {
+    fn from(file: &FileId) -> Self {
+        let FileId { device, inode, size, modified, changed, .. } = *file;
+        Self { device, inode, size, modified, changed }
+    }
+}
+
+/// What came of hashing a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Its hash.
+    Hash([u8; 32]),
+    /// It is larger than what is hashed.
+    TooLarge,
+    /// It may be run, and not read.
+    Denied,
+    /// It is a directory, a device, a pipe.
+    NotRegular,
+    /// It is not there in this version any more.
+    Gone,
+    /// It was written while it was read.
+    Changed,
+    /// Reading failed.
+    Failed,
+    /// Who asked wants it no more.
+    GivenUp,
+}
+
+impl Outcome {
+    /// Whether it holds as long as the file is in this version.
+    fn is_lasting(self) -> bool {
+        matches!(self, Self::Hash(_) | Self::TooLarge | Self::Denied | Self::NotRegular)
+    }
+}
+
+/// Lower-case hex digits.
+pub(crate) fn hex(hash: &[u8]) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What hashes the file of a version, from wherever it is still to be had.
+pub(crate) trait Digester: Send + Sync {
+    /// Asks now and then whether to give up.
+    fn digest(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome;
+}
+
+/// What is known when a scan asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// What came of it.
+    Known(Outcome),
+    /// It will be known.
+    Waits,
+    /// There is no room for one more to wait.
+    Full,
+    /// Nothing is hashed.
+    Off,
+    /// The thread that hashes has ended.
+    Broken,
+}
+
+struct Job {
+    version: Version,
+    source: Source,
+}
+
+struct State {
+    cache: Cache,
+    /// What is in the queue or at work.
+    pending: HashSet<Version>,
+}
+
+/// A handle on what is hashed; clones share it.
+#[derive(Clone)]
+pub(crate) struct Hashes {
+    queue: Option<SyncSender<Job>>,
+    state: Arc<Mutex<State>>,
+    digester: Arc<dyn Digester>,
+}
+
+impl Hashes {
+    /// Starts the thread; `queue` versions may wait for it.
+    ///
+    /// It ends with the last handle, or with the process: nothing of it is to be saved.
+    pub(crate) fn start(queue: usize, digester: Arc<dyn Digester>) -> io::Result<Self> {
+        let (sender, jobs) = sync_channel(queue);
+        let hashes = Self { queue: Some(sender), ..Self::on_demand(digester) };
+        let (state, digester) = (Arc::clone(&hashes.state), Arc::clone(&hashes.digester));
+        std::thread::Builder::new()
+            .name("procmond-hashes".to_owned())
+            .spawn(move || work(&jobs, &state, &*digester))?;
+        Ok(hashes)
+    }
+
+    /// Hashes for tasks alone: scans are told that hashing is off.
+    pub(crate) fn on_demand(digester: Arc<dyn Digester>) -> Self {
+        let state = State { cache: Cache::default(), pending: HashSet::new() };
+        Self { queue: None, state: Arc::new(Mutex::new(state)), digester }
+    }
+
+    /// What is known of the file; when nothing is, it is put into the queue.
+    pub(crate) fn ask(&self, version: Version, source: impl FnOnce() -> Source) -> Answer {
+        let Some(queue) = &self.queue else { return Answer::Off };
+        let mut state = self.lock();
+        if let Some(outcome) = state.cache.get(version) {
+            return Answer::Known(outcome);
+        }
+        if state.pending.contains(&version) {
+            return Answer::Waits;
+        }
+        match queue.try_send(Job { version, source: source() }) {
+            Ok(()) => {
+                state.pending.insert(version);
+                Answer::Waits
+            }
+            Err(TrySendError::Full(_)) => Answer::Full,
+            Err(TrySendError::Disconnected(_)) => Answer::Broken,
+        }
+    }
+
+    /// Whether there is something lasting to say about the file.
+    pub(crate) fn knows(&self, version: Version) -> bool {
+        self.lock().cache.get(version).is_some()
+    }
+
+    /// Hashes the file on this thread unless its hash is known.
+    pub(crate) fn now(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome {
+        if let Some(outcome) = self.lock().cache.get(version) {
+            return outcome;
+        }
+        let outcome = self.digester.digest(version, source, give_up);
+        if outcome.is_lasting() {
+            self.lock().cache.put(version, outcome);
+        }
+        outcome
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    // Nothing that can panic runs under the lock.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn work(jobs: &Receiver<Job>, state: &Mutex<State>, digester: &dyn Digester) {
+    // Of a thread of ours alone, so that whatever else runs comes first; without it hashing is no worse than before.
+    let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
+    while let Ok(Job { version, source }) = jobs.recv() {
+        let outcome = digester.digest(version, &source, &mut || false);
+        tracing::debug!(?outcome, source = ?source, "hashed");
+        let mut state = lock(state);
+        state.pending.remove(&version);
+        if outcome.is_lasting() {
+            state.cache.put(version, outcome);
+        }
+    }
+}

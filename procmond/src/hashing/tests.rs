@@ -1,0 +1,272 @@
+//! Hashing with a digester that the test holds back, and with real files.
+
+use super::*;
+use crate::provenance as why;
+use crate::reader::fake::{FakeProc, FakeProcess, file};
+use crate::scan::{Glance, Interrupted, Observed, ProcessCollector as _, Scanner, Visitor};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Counts, and hashes nothing before it is allowed to.
+struct Held {
+    asked: AtomicUsize,
+    outcome: Outcome,
+    go: Mutex<Receiver<()>>,
+}
+
+fn held(outcome: Outcome) -> (Arc<Held>, Sender<()>) {
+    let (allow, go) = std::sync::mpsc::channel();
+    (Arc::new(Held { asked: AtomicUsize::new(0), outcome, go: Mutex::new(go) }), allow)
+}
+
+/// Every file has the hash `abab…`, once it is allowed to.
+pub(crate) fn held_back() -> (Hashes, Sender<()>) {
+    let (digester, allow) = held(Outcome::Hash([0xab; 32]));
+    (Hashes::start(4, digester).unwrap(), allow)
+}
+
+impl Digester for Held {
+    fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let _ = self.go.lock().unwrap().recv_timeout(PATIENCE);
+        self.outcome
+    }
+}
+
+fn nowhere() -> Source {
+    Source { pid: None, path: None }
+}
+
+fn version(inode: u64) -> Version {
+    Version::from(&file(inode))
+}
+
+/// What is told of the hash, by pid, when everything is read.
+fn told(scanner: &mut Scanner<FakeProc>) -> Vec<(u32, String)> {
+    struct All(Vec<(u32, String)>);
+    impl Visitor for All {
+        fn wants(&mut self, _: &Glance<'_>) -> Result<bool, Interrupted> {
+            Ok(true)
+        }
+        fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted> {
+            let record = observed.record;
+            let hash = match record.executable_hash {
+                Some(hash) => format!("{} {hash}", record.hash_algorithm.unwrap()),
+                None => record.provenance["executable_hash"].clone(),
+            };
+            self.0.push((record.pid, hash));
+            Ok(())
+        }
+        fn unreadable(&mut self, _: u32) {}
+    }
+    let mut all = All(Vec::new());
+    scanner.enumerate_processes(&mut all).unwrap();
+    all.0
+}
+
+fn scanner(processes: impl IntoIterator<Item = (u32, FakeProcess)>, hashes: Hashes) -> Scanner<FakeProc> {
+    let boot = crate::Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
+    Scanner::new(FakeProc::new(processes), boot, 1 << 18).hashing(hashes)
+}
+
+#[test]
+fn a_slow_hasher_delays_no_scan_and_a_file_is_hashed_once_for_all_its_processes() {
+    let (digester, allow) = held(Outcome::Hash([0xab; 32]));
+    let hashes = Hashes::start(4, Arc::clone(&digester) as Arc<dyn Digester>).unwrap();
+    let processes = (1..=1000).map(|pid| (pid, FakeProcess::new("worker", 0, u64::from(pid))));
+    let mut scanner = scanner(processes, hashes.clone());
+    for _ in 0..3 {
+        let told = told(&mut scanner);
+        assert_eq!(told.len(), 1000, "scans go on while the file is not hashed");
+        assert!(told.iter().all(|(_, hash)| hash == why::HASH_WAITS));
+    }
+    allow.send(()).unwrap();
+    testkit::wait_for("the hash", PATIENCE, || hashes.knows(version(1)));
+    let expected = format!("sha256 {}", "ab".repeat(32));
+    assert!(told(&mut scanner).iter().all(|(_, hash)| *hash == expected));
+    assert_eq!(digester.asked.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_finds_no_room_says_so_and_is_tried_again() {
+    let (digester, allow) = held(Outcome::Hash([1; 32]));
+    let hashes = Hashes::start(1, digester).unwrap();
+    assert_eq!(hashes.ask(version(1), nowhere), Answer::Waits);
+    // One is at work, one waits, and the third finds the queue full.
+    testkit::wait_for("the first to be taken", PATIENCE, || hashes.ask(version(2), nowhere) == Answer::Waits);
+    assert_eq!(hashes.ask(version(3), nowhere), Answer::Full);
+    let mut scanner = scanner([(1, FakeProcess { image: file(3), ..FakeProcess::new("a", 0, 1) })], hashes);
+    assert_eq!(told(&mut scanner), [(1, why::HASH_QUEUE_FULL.to_owned())]);
+    for _ in 0..3 {
+        allow.send(()).unwrap();
+    }
+    testkit::wait_for("the hash", PATIENCE, || told(&mut scanner)[0].1.starts_with("sha256 "));
+}
+
+#[test]
+fn what_is_no_hash_has_its_reason() {
+    for (outcome, reason) in [
+        (Outcome::TooLarge, why::HASH_TOO_LARGE),
+        (Outcome::Denied, why::HASH_DENIED),
+        (Outcome::NotRegular, why::HASH_NOT_REGULAR),
+    ] {
+        let (digester, allow) = held(outcome);
+        allow.send(()).unwrap();
+        let hashes = Hashes::start(4, digester).unwrap();
+        let mut scanner = scanner([(1, FakeProcess::new("a", 0, 1))], hashes);
+        testkit::wait_for("the reason", PATIENCE, || told(&mut scanner) == [(1, reason.to_owned())]);
+    }
+    let (digester, _allow) = held(Outcome::Failed);
+    let off = Hashes::on_demand(digester);
+    let processes = [
+        (1, FakeProcess::new("a", 0, 1)),
+        (2, FakeProcess { denied: vec![c"exe"], ..FakeProcess::new("b", 0, 1) }),
+        (3, FakeProcess::new("c", 0, 1).zombie()),
+        (4, FakeProcess { flags: 0x20_0000, ..FakeProcess::new("kthread", 0, 1) }),
+    ];
+    let reasons: Vec<_> = told(&mut scanner(processes, off)).into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, [why::HASHING_OFF, why::DENIED, why::ENDED, why::KERNEL_THREAD]);
+}
+
+#[test]
+fn a_failure_that_may_pass_is_not_kept() {
+    let (digester, allow) = held(Outcome::Failed);
+    let hashes = Hashes::start(4, Arc::clone(&digester) as Arc<dyn Digester>).unwrap();
+    for tries in 1..3 {
+        testkit::wait_for("a place in the queue", PATIENCE, || hashes.ask(version(1), nowhere) == Answer::Waits);
+        allow.send(()).unwrap();
+        testkit::wait_for("the try", PATIENCE, || hashes.lock().pending.is_empty());
+        assert_eq!(digester.asked.load(Ordering::SeqCst), tries);
+    }
+    assert!(!hashes.knows(version(1)));
+}
+
+#[test]
+fn the_cache_is_bounded_and_keeps_what_is_asked_for() {
+    let mut cache = Cache::default();
+    cache.put(version(0), Outcome::TooLarge);
+    for inode in 1..20_000 {
+        cache.put(version(inode), Outcome::Denied);
+        assert_eq!(cache.get(version(0)), Some(Outcome::TooLarge), "{inode}");
+        assert!(cache.len() <= cache::MAX_VERSIONS);
+    }
+    assert_eq!(cache.get(version(1)), None);
+}
+
+fn digester() -> FileDigester {
+    FileDigester::new(1 << 40, 1 << 20)
+}
+
+fn hash_of(digester: &FileDigester, path: &Path) -> Outcome {
+    let version = Version::from(&Handle::of_path(path).unwrap().file);
+    digester.digest(version, &Source { pid: None, path: Some(path.to_owned()) }, &mut || false)
+}
+
+#[test]
+fn files_have_the_hash_that_others_compute() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    // From FIPS 180-4's examples, and one that needs several reads.
+    for (content, expected) in [
+        (b"".to_vec(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (b"abc".to_vec(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+        (vec![b'a'; 1_000_000], "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let Outcome::Hash(hash) = hash_of(&digester(), &path) else { panic!("no hash") };
+        assert_eq!(hex(&hash), expected);
+    }
+    std::fs::write(&path, vec![0; (1 << 20) + 1]).unwrap();
+    assert_eq!(hash_of(&digester(), &path), Outcome::TooLarge);
+}
+
+#[test]
+fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, link) = (dir.path().join("pipe"), dir.path().join("link"));
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    symlink("/bin/sh", &link).unwrap();
+    for path in [pipe.as_path(), &link, dir.path(), Path::new("/dev/zero")] {
+        assert_eq!(hash_of(&digester(), path), Outcome::NotRegular, "{path:?}");
+    }
+}
+
+/// Changes the file while it is hashed: when it is asked whether to go on, the first part has been read.
+fn hash_while(path: &Path, change: impl Fn()) -> Outcome {
+    let version = Version::from(&Handle::of_path(path).unwrap().file);
+    let mut changed = false;
+    digester().digest(version, &Source { pid: None, path: Some(path.to_owned()) }, &mut || {
+        if !std::mem::replace(&mut changed, true) {
+            change();
+        }
+        false
+    })
+}
+
+#[test]
+fn a_file_that_is_written_while_it_is_hashed_has_no_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let fill = |byte: u8, length: usize| std::fs::write(&path, vec![byte; length]).unwrap();
+    let long = 3 * 128 * 1024;
+    fill(b'a', long);
+    assert!(matches!(hash_while(&path, || ()), Outcome::Hash(_)));
+    assert_eq!(hash_while(&path, || fill(b'b', long)), Outcome::Changed);
+    assert_eq!(hash_while(&path, || fill(b'a', long + 1)), Outcome::Changed);
+    assert_eq!(hash_while(&path, || fill(b'a', 0)), Outcome::Changed);
+}
+
+#[test]
+fn another_file_in_its_place_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "one").unwrap();
+    let version = Version::from(&Handle::of_path(&path).unwrap().file);
+    std::fs::write(dir.path().join("new"), "two").unwrap();
+    std::fs::rename(dir.path().join("new"), &path).unwrap();
+    let source = Source { pid: None, path: Some(path.clone()) };
+    assert_eq!(digester().digest(version, &source, &mut || false), Outcome::Gone);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(digester().digest(version, &source, &mut || false), Outcome::Gone);
+}
+
+#[test]
+fn the_image_of_a_process_is_hashed_when_its_name_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sleeper");
+    std::fs::copy("/bin/sleep", &path).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let Outcome::Hash(expected) = hash_of(&digester(), &std::fs::canonicalize("/bin/sleep").unwrap()) else { panic!() };
+    let mut command = std::process::Command::new(&path);
+    command.arg("60");
+    let child = testkit::Child::spawn(command).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let image = testkit::wait_for("the program to run", PATIENCE, || {
+        let link = std::fs::read_link(format!("/proc/{}/exe", child.pid())).ok()?;
+        link.to_str()?.ends_with("sleeper (deleted)").then(|| Handle::of_process(child.pid()).unwrap())
+    });
+    let source = Source { pid: Some(child.pid()), path: None };
+    assert_eq!(digester().digest(Version::from(&image.file), &source, &mut || false), Outcome::Hash(expected));
+}
+
+#[test]
+fn who_asked_can_give_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, vec![0; 1 << 20]).unwrap();
+    // At a byte a second, this would take days.
+    let slow = FileDigester::new(1, 1 << 20);
+    let version = Version::from(&Handle::of_path(&path).unwrap().file);
+    let source = Source { pid: None, path: Some(path) };
+    let mut asked = 0;
+    let outcome = slow.digest(version, &source, &mut || {
+        asked += 1;
+        asked > 2
+    });
+    assert_eq!(outcome, Outcome::GivenUp);
+}
