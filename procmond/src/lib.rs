@@ -13,7 +13,8 @@
 //! * [`scan`] enumerates: a cheap look at each process, and its whole record where that is wanted;
 //! * `differ` knows what was told and makes `seen`, `changed` and `exit` of the difference;
 //! * `poller` is a round of that with its summary and the gap before it, `source` the poller under
-//!   collector-core, `pace` its rhythm, `memory` what outlives it;
+//!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
+//!   configuration while it runs;
 //! * [`cli`] is the program.
 //!
 //! This crate is privileged: it opens no network socket and knows no SQL; all host data is hostile bytes to it. What it
@@ -35,6 +36,7 @@ mod print;
 mod procfs;
 mod provenance;
 pub mod reader;
+mod reload;
 pub mod scan;
 mod source;
 mod token;
