@@ -1,6 +1,6 @@
 //! The way from the source's thread to the run loop's task.
 //!
-//! One bounded queue of encoded items: at most [`MAX_QUEUED_ITEMS`] and [`MAX_QUEUED_BYTES`]. When it is full the
+//! One bounded queue of encoded items: at most [`MAX_QUEUED_ITEMS`], or what the operator says, and [`MAX_QUEUED_BYTES`]. When it is full the
 //! source waits; nothing is dropped here. The queue also carries the word to stop, in two steps: *stopping* asks the
 //! source to end and still takes what it emits, *closed* takes nothing any more.
 
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 /// The largest encoded item, in bytes, that a frame of the bus can carry together with its envelope.
 pub const MAX_ITEM: usize = 3_584 * 1024;
-const MAX_QUEUED_ITEMS: usize = 1024;
+pub(crate) const MAX_QUEUED_ITEMS: usize = 1024;
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
 
 /// The collector is stopping.
@@ -140,9 +140,9 @@ impl Sink {
 #[derive(Debug)]
 pub(crate) struct Intake(Arc<Handoff>);
 
-/// A queue whose items are at most `max_item` bytes, for a source and a run loop, which begins in this epoch.
-pub(crate) fn queue(max_item: usize, epoch: Epoch) -> (Sink, Intake) {
-    let state = Mutex::new(State::new(epoch));
+/// A queue of at most `max_items`, each of at most `max_item` bytes, for a source and a run loop, which begins in this epoch.
+pub(crate) fn queue(max_item: usize, max_items: usize, epoch: Epoch) -> (Sink, Intake) {
+    let state = Mutex::new(State::new(epoch, max_items));
     let handoff = Arc::new(Handoff { max_item, state, changed: Condvar::new(), arrived: Notify::new() });
     (Sink(Arc::clone(&handoff)), Intake(handoff))
 }
@@ -184,6 +184,12 @@ impl Intake {
         self.0.lock().status.clone()
     }
 
+    /// The items that wait, the most that may, and those that were emitted so far.
+    pub(crate) fn queued(&self) -> (u64, u64, u64) {
+        let state = self.0.lock();
+        (state.items.len() as u64, state.max_items as u64, state.accepted)
+    }
+
     /// Asks the source to end; what it still emits is taken.
     pub(crate) fn stop(&self) {
         let mut state = self.0.lock();
@@ -218,6 +224,7 @@ struct Handoff {
 #[derive(Debug)]
 struct State {
     epoch: Epoch,
+    max_items: usize,
     items: VecDeque<Vec<u8>>,
     bytes: usize,
     accepted: u64,
@@ -235,9 +242,10 @@ enum Phase {
 }
 
 impl State {
-    fn new(epoch: Epoch) -> Self {
+    fn new(epoch: Epoch, max_items: usize) -> Self {
         Self {
             epoch,
+            max_items,
             items: VecDeque::new(),
             bytes: 0,
             accepted: 0,
@@ -249,7 +257,7 @@ impl State {
     }
 
     fn has_room(&self, bytes: usize) -> bool {
-        self.items.len() < MAX_QUEUED_ITEMS && self.bytes + bytes <= MAX_QUEUED_BYTES
+        self.items.len() < self.max_items && self.bytes + bytes <= MAX_QUEUED_BYTES
     }
 }
 
@@ -280,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_makes_the_source_wait() {
-        let (sink, intake) = queue(MAX_ITEM, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
         let emitting = thread::spawn(move || (0..3000).try_for_each(|_| sink.emit(item(10))));
         let mut taken = 0;
         while taken < 3000 {
@@ -294,8 +302,24 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_holds_as_many_as_the_operator_says() {
+        let (sink, intake) = queue(MAX_ITEM, 2, EPOCH);
+        let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(1))));
+        let mut taken = 0;
+        while taken < 5 {
+            thread::sleep(Duration::from_millis(5));
+            assert!(intake.queued().0 <= 2);
+            let items = intake.take();
+            assert!(items.len() <= 2);
+            taken += items.len();
+        }
+        emitting.join().unwrap().unwrap();
+        assert_eq!(intake.queued(), (0, 2, 5));
+    }
+
+    #[test]
     fn the_queue_is_bounded_in_bytes() {
-        let (sink, intake) = queue(MAX_ITEM, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
         let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(MAX_ITEM - 100))));
         let mut taken = 0;
         while taken < 5 {
@@ -309,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_cannot_travel_is_refused() {
-        let (sink, intake) = queue(1000, EPOCH);
+        let (sink, intake) = queue(1000, MAX_QUEUED_ITEMS, EPOCH);
         assert!(matches!(sink.emit(item(1000)), Err(EmitError::TooLarge { bytes: 1001.., limit: 1000 })));
         assert_eq!(sink.emit(CollectedItem { item: None }), Err(EmitError::Empty));
         assert!(intake.take().is_empty());
@@ -317,7 +341,7 @@ mod tests {
 
     #[test]
     fn stopping_wakes_a_pause_and_still_takes_items() {
-        let (sink, intake) = queue(MAX_ITEM, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
         assert_eq!(sink.pause(Duration::from_millis(1)), Ok(()));
         let started = Instant::now();
         let pausing = thread::spawn({
@@ -336,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_the_spool_and_says_when_its_disk_refuses() {
-        let (sink, intake) = queue(MAX_ITEM, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
         assert_eq!(sink.flush(), Ok(()), "nothing emitted");
         sink.emit(item(1)).unwrap();
         let flushing = thread::spawn({

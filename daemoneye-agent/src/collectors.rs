@@ -29,6 +29,8 @@ pub(crate) struct Known {
     pub(crate) scanned: bool,
     /// Why its supervision is not simply running it.
     pub(crate) supervision: Option<Supervision>,
+    /// What it last told of itself.
+    pub(crate) status: Option<CollectorStatus>,
 }
 
 /// What the supervisor has to say.
@@ -107,6 +109,7 @@ impl Collectors {
             known.row.spool_items = Some(status.spool_items);
             known.row.spool_bytes = Some(status.spool_bytes);
             known.row.last_error = Some(status.last_error.clone()).filter(|error| !error.is_empty());
+            known.status = Some(status.clone());
         });
     }
 

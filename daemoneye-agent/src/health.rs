@@ -2,15 +2,20 @@
 
 use crate::collectors::{Collectors, Known, Supervision};
 use crate::pipeline::Progress;
+use crate::reload::{ReloadState, Report};
+use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Beyond a few intervals, a collector's batch may be under way for so long.
 const SILENCE: Duration = Duration::from_secs(5);
+/// With less room than this on its disk, the store will soon refuse.
+const LITTLE: u64 = 16 << 20;
 
 /// Everything that health is read from.
 #[derive(Clone)]
@@ -21,13 +26,14 @@ pub(crate) struct Health {
     pub(crate) detection: DetectionRecord,
     pub(crate) progress: Progress,
     pub(crate) gate: Gate,
-    pub(crate) store: String,
+    pub(crate) store: PathBuf,
     pub(crate) rules_dir: String,
+    pub(crate) reload: ReloadState,
 }
 
 impl Health {
     pub(crate) fn report(&self) -> HealthReport {
-        let mut components = vec![self.agent(), self.store(), self.rules(), self.alerts()];
+        let mut components = vec![self.agent(), self.configuration(), self.store(), self.rules(), self.alerts()];
         components.extend(self.collectors.list().iter().map(collector));
         let any = |status| components.iter().any(|component| component.status() == status);
         let status = [HealthStatus::Failed, HealthStatus::Starting, HealthStatus::Degraded]
@@ -54,15 +60,41 @@ impl Health {
         component("agent", HealthStatus::Ok, detail, "")
     }
 
+    fn configuration(&self) -> ComponentHealth {
+        let Report { read, pending, refused } = self.reload.report();
+        let detail = format!("read at {}", time::rfc3339(read));
+        if let Some(why) = refused {
+            let hint = "correct it, ask `daemoneye-cli config check`, and send the agent SIGHUP again";
+            let detail = format!("cannot be read anew: {why}; that of before stays in force ({detail})");
+            return component("configuration", HealthStatus::Degraded, detail, hint);
+        }
+        if !pending.is_empty() {
+            let detail = format!("{detail}; waiting for a restart: {}", pending.join(", "));
+            return component("configuration", HealthStatus::Ok, detail, "restart the agent to put these in force");
+        }
+        component("configuration", HealthStatus::Ok, detail, "")
+    }
+
     fn store(&self) -> ComponentHealth {
         let state = self.progress.now();
         match state.store_trouble {
-            None => component(
-                "store",
-                HealthStatus::Ok,
-                format!("{}, {} events since the start", self.store, state.events),
-                "",
-            ),
+            None => {
+                let space = space::of(&self.store);
+                let size = |bytes: Option<u64>| bytes.map_or_else(|| "an unknown size".to_owned(), space::in_words);
+                let detail = format!(
+                    "{}, {}, {} free beside it, {} events since the start",
+                    self.store.display(),
+                    size(space.file_bytes),
+                    size(space.free_bytes),
+                    state.events
+                );
+                if space.free_bytes.is_some_and(|free| free < LITTLE) {
+                    let hint =
+                        "make room: a full disk stops storing, and collectors keep what they see in their spools";
+                    return component("store", HealthStatus::Degraded, format!("little room is left: {detail}"), hint);
+                }
+                component("store", HealthStatus::Ok, detail, "")
+            }
             Some(trouble) => component(
                 "store",
                 HealthStatus::Failed,

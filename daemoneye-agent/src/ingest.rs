@@ -4,6 +4,7 @@
 //! full: the broker then stops reading from the collectors, whose spools hold what they cannot send.
 
 use crate::collectors::Collectors;
+use crate::metrics::Metrics;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{EventBusMessage, Role};
@@ -14,15 +15,20 @@ use daemoneye_lib::proto::ipc::{
     RequestErrorKind,
 };
 use daemoneye_lib::storage::{Arrived, Store, StoreError};
+use daemoneye_lib::telemetry::batch_id;
 use prost::Message as _;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::task::block_in_place;
 
+/// Batches of a group that its log lines name.
+const MAX_NAMES: usize = 16;
+
 /// Takes batches from the bus until it closes.
 pub(crate) struct Ingest {
     pub(crate) events: Subscription,
     pub(crate) pipeline: Sender<Arrived>,
+    pub(crate) metrics: Metrics,
 }
 
 impl Ingest {
@@ -30,15 +36,34 @@ impl Ingest {
         while let Some(message) = self.events.recv().await {
             match arrived(message) {
                 Ok(batch) => {
+                    tracing::debug!(batch = name_of(&batch), "arrived");
+                    self.metrics.received(&batch);
                     if self.pipeline.send(batch).await.is_err() {
                         return "the pipeline has ended".to_owned();
                     }
                 }
-                Err(why) => tracing::warn!(%why, "a batch was refused"),
+                Err(why) => {
+                    self.metrics.refused();
+                    tracing::warn!(%why, "a batch was refused");
+                }
             }
         }
         "the bus has closed".to_owned()
     }
+}
+
+/// What a group of batches is called, as far as a line of the log has room.
+pub(crate) fn names_of(group: &[Arrived]) -> String {
+    let mut names: Vec<String> = group.iter().take(MAX_NAMES).map(name_of).collect();
+    if group.len() > MAX_NAMES {
+        names.push(format!("and {} more", group.len() - MAX_NAMES));
+    }
+    names.join(" ")
+}
+
+/// What the logs of its collector call a batch.
+fn name_of(batch: &Arrived) -> String {
+    batch_id(&batch.collector, batch.epoch, batch.first_sequence, batch.items.len())
 }
 
 fn arrived(message: EventBusMessage) -> Result<Arrived, String> {
@@ -61,6 +86,7 @@ pub(crate) struct Registration {
     pub(crate) requests: Requests,
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
+    pub(crate) metrics: Metrics,
 }
 
 impl Registration {
@@ -108,6 +134,7 @@ impl Registration {
                 count: None,
                 reason: reason.to_owned(),
             };
+            self.metrics.gap(&register.collector, &gap.kind);
             self.store.open_gap(&register.collector, gap)?;
         }
         let committed = self.store.snapshot()?.committed(&register.collector)?;

@@ -14,6 +14,8 @@
 
 use crate::collectors::Collectors;
 use crate::completeness::{self, RULE_FAILED};
+use crate::ingest::names_of;
+use crate::metrics::Metrics;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};
@@ -26,13 +28,14 @@ use daemoneye_lib::proto::common::Alert;
 use daemoneye_lib::proto::ipc::{BatchAck, Gap};
 use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
 use prost::Message as _;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::Instrument as _;
 
 /// Items that are committed together, so that many small batches share the cost of a commit.
 const GROUP_ITEMS: usize = 1_024;
@@ -41,7 +44,7 @@ const GROUP_BYTES: usize = 2 << 20;
 /// Rows that are evaluated together after a crash.
 const CATCH_UP_ROWS: usize = 1_024;
 /// Between two attempts.
-const DELIVERY_RETRY: Duration = Duration::from_secs(5);
+pub(crate) const DELIVERY_RETRY: Duration = Duration::from_secs(5);
 /// Deliveries that are tried again at once.
 const DELIVERY_BATCH: usize = 256;
 /// How old what `detection.runs` says of completeness may be; alerts are judged anew each time.
@@ -117,8 +120,11 @@ impl Persistence {
 /// Owns all writing to the store but the opening of gaps.
 pub(crate) struct Pipeline {
     pub(crate) storage: Persistence,
+    pub(crate) metrics: Metrics,
     pub(crate) engine: DetectionEngine,
     pub(crate) sinks: Sinks,
+    /// Others in their place, when the configuration was read anew.
+    pub(crate) other_sinks: Receiver<Sinks>,
     pub(crate) outcomes: Mutex<mpsc::Receiver<DeliveryRow>>,
     pub(crate) collectors: Collectors,
     pub(crate) acknowledgements: Client,
@@ -127,8 +133,10 @@ pub(crate) struct Pipeline {
     /// What `detection.runs` says of completeness, and since when.
     pub(crate) doubts: Vec<String>,
     pub(crate) doubts_of: Option<Instant>,
-    /// Deliveries that a sink is busy with.
-    pub(crate) under_way: HashSet<(String, String)>,
+    /// Between two attempts to deliver what is due.
+    pub(crate) delivery_retry: Duration,
+    /// Deliveries that a sink is busy with, and since when.
+    pub(crate) under_way: HashMap<(String, String), Instant>,
 }
 
 impl Pipeline {
@@ -137,11 +145,17 @@ impl Pipeline {
         // Rules are loaded anew: what they could not do before is over.
         self.storage.insist(|store| store.close_gaps(RULE_FAILED, time::now_ns())).await?;
         self.catch_up().await?;
-        let mut retry = interval(DELIVERY_RETRY);
+        let mut retry = interval(self.delivery_retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let first = tokio::select! {
                 first = batches.recv() => first,
+                Some(sinks) = self.other_sinks.recv() => {
+                    // Those of before deliver what they have taken on, and end.
+                    self.storage.progress.note(|state| state.sink_troubles.retain(|name, _| sinks.has(name)));
+                    self.sinks = sinks;
+                    continue;
+                }
                 _ = retry.tick() => {
                     self.settle_deliveries().await?;
                     self.retry_deliveries().await?;
@@ -150,7 +164,8 @@ impl Pipeline {
             };
             let Some(first) = first else { break };
             let group = group(first, &mut batches);
-            self.take(&group).await?;
+            let span = tracing::info_span!("pipeline", batches = names_of(&group));
+            self.take(&group).instrument(span).await?;
         }
         // What is known to be evaluated need not be evaluated again at the next start.
         self.settle_deliveries().await?;
@@ -159,8 +174,9 @@ impl Pipeline {
     }
 
     async fn take(&mut self, group: &[Arrived]) -> Result<(), PipelineError> {
-        let evaluated = self.evaluated;
+        let (evaluated, began) = (self.evaluated, Instant::now());
         let appended = self.storage.insist(|store| store.append(group, evaluated)).await?;
+        self.metrics.committed(group, &appended, began.elapsed());
         for (collector, epoch, through) in &appended.committed {
             tracing::debug!(%collector, %epoch, through, "committed");
         }
@@ -194,14 +210,18 @@ impl Pipeline {
             self.doubts = completeness::reasons_at(&gaps, &limitations, newest);
             self.doubts_of = Some(Instant::now());
         }
+        let began = Instant::now();
         let (found, failed) = block_in_place(|| {
             let Findings { found, failed } = self.engine.execute_rules(events, &self.doubts);
             (found.into_iter().map(|(rule, found)| (rule.clone(), found)).collect::<Vec<_>>(), failed)
         });
+        self.metrics.evaluated(began.elapsed());
+        tracing::debug!(events = events.len(), matches = found.len(), "evaluated");
         self.evaluated = next_row;
         for (rule, why) in failed {
             let reason = format!("the rule could not be evaluated: {why}");
             let gap = Gap { kind: RULE_FAILED.to_owned(), from: newest, to: None, count: None, reason };
+            self.metrics.gap("agent", RULE_FAILED);
             self.storage.insist(|store| store.open_gap(&rule, gap.clone())).await?;
         }
         if found.is_empty() {
@@ -226,6 +246,7 @@ impl Pipeline {
                 (Generated::Again(alert), None) => alerts.push((alert, false)),
                 (Generated::New(alert), _) => alerts.push((alert, true)),
             }
+            tracing::debug!(event = %found.event_id, rule = %rule.id, "matched");
         }
         self.dispatch(alerts, next_row).await
     }
@@ -246,6 +267,11 @@ impl Pipeline {
             .collect();
         let rows: Vec<DeliveryRow> = due.iter().map(|(row, _)| row.clone()).collect();
         let new = fresh.count() as u64;
+        self.metrics.alerted(&alerts);
+        for (alert, is_new) in &alerts {
+            let event = alert.event_ids.last().map(String::as_str).unwrap_or_default();
+            tracing::debug!(event, alert = %alert.alert_id, rule = %alert.rule_id, is_new, "alert");
+        }
         let alerts: Vec<Alert> = alerts.into_iter().map(|(alert, _)| alert).collect();
         self.storage.insist(|store| store.commit_alerts(&alerts, &rows, next_row)).await?;
         self.storage.progress.note(|state| state.alerts += new);
@@ -257,12 +283,12 @@ impl Pipeline {
 
     fn deliver(&mut self, row: DeliveryRow, alert: Alert) {
         let key = (row.alert_id.clone(), row.sink.clone());
-        if self.under_way.contains(&key) {
+        if self.under_way.contains_key(&key) {
             return;
         }
         tracing::debug!(alert = %key.0, sink = %key.1, "delivering");
         if self.sinks.deliver_alert(row, Arc::new(alert)) {
-            self.under_way.insert(key);
+            self.under_way.insert(key, Instant::now());
         }
     }
 
@@ -274,7 +300,9 @@ impl Pipeline {
             self.storage.insist(|store| store.record_deliveries(&outcomes)).await?;
         }
         for row in outcomes {
-            self.under_way.remove(&(row.alert_id, row.sink.clone()));
+            let began = self.under_way.remove(&(row.alert_id.clone(), row.sink.clone()));
+            self.metrics.delivered(&row, began.map(|began| began.elapsed()));
+            tracing::debug!(alert = %row.alert_id, sink = %row.sink, status = %row.status, "delivery");
             self.storage.progress.note(|state| match row.error {
                 Some(why) => {
                     tracing::warn!(sink = %row.sink, %why, attempts = row.attempts, "an alert could not be delivered");
@@ -290,8 +318,22 @@ impl Pipeline {
 
     async fn retry_deliveries(&mut self) -> Result<(), PipelineError> {
         let due = self.storage.insist(|store| store.due_deliveries(DELIVERY_BATCH)).await?;
-        for (row, alert) in due {
-            self.deliver(row, alert);
+        let mut homeless = Vec::new();
+        for (mut row, alert) in due {
+            if self.sinks.has(&row.sink) {
+                self.deliver(row, alert);
+            } else if !self.under_way.contains_key(&(row.alert_id.clone(), row.sink.clone())) {
+                // Counted like any attempt, so that it does not stand before those that can be delivered for ever.
+                row.status = "failed".to_owned();
+                row.error = Some("the sink is not configured any more".to_owned());
+                row.attempts += 1;
+                row.time = time::now_ns();
+                homeless.push(row);
+            }
+        }
+        if !homeless.is_empty() {
+            tracing::warn!(deliveries = homeless.len(), sink = %homeless[0].sink, "alerts are due to a sink that is gone");
+            self.storage.insist(|store| store.record_deliveries(&homeless)).await?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The operator's requests: queries and health.
+//! The operator's queries.
 //!
 //! A query runs on a blocking thread, so that however long it computes, events and acknowledgements go on. So many run at
 //! once; the next waits. Rows go out page by page, and a reader that is slow slows only its own query, which ends with its
@@ -6,7 +6,8 @@
 
 use crate::collectors::Collectors;
 use crate::completeness;
-use crate::health::Health;
+use crate::inquiries::span;
+use crate::metrics::Metrics;
 use crate::tables::Tables;
 use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::config::Agent;
@@ -22,8 +23,9 @@ use prost::Message as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 /// Queries that run at once.
 const AT_ONCE: usize = 4;
@@ -46,7 +48,8 @@ pub(crate) struct QueryService {
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
     pub(crate) detection: DetectionRecord,
-    pub(crate) limits: Agent,
+    pub(crate) limits: watch::Receiver<Agent>,
+    pub(crate) metrics: Metrics,
 }
 
 impl QueryServer {
@@ -55,39 +58,57 @@ impl QueryServer {
         while let Some(request) = self.requests.recv().await {
             let (queries, slots) = (Arc::clone(&self.queries), Arc::clone(&slots));
             // The bus bounds how many requests are under way.
-            tokio::spawn(async move {
+            let running = queries.metrics.query();
+            let span = span(&request);
+            let task = async move {
                 let cancelled = request.cancelled();
                 let slot = tokio::select! {
                     slot = slots.acquire_owned() => slot,
                     () = cancelled => return,
                 };
-                let handle = Handle::current();
-                let served = tokio::task::spawn_blocking(move || handle.block_on(queries.serve(request))).await;
+                let (handle, span) = (Handle::current(), Span::current());
+                let serving = async move { queries.serve(request).await };
+                let served = tokio::task::spawn_blocking(move || handle.block_on(serving.instrument(span))).await;
                 drop(slot);
-                if let Err(error) = served {
-                    tracing::error!(%error, "a query brought the engine down: a defect of DaemonEye");
+                match served {
+                    Ok(Some(result)) => running.ends(result),
+                    Ok(None) => {}
+                    Err(error) => {
+                        running.ends("failed");
+                        tracing::error!(%error, "a query brought the engine down: a defect of DaemonEye");
+                    }
                 }
-            });
+            };
+            tokio::spawn(task.instrument(span));
         }
         "the bus has closed".to_owned()
     }
 }
 
 impl QueryService {
-    async fn serve(&self, mut request: Request) {
+    /// Returns how it ended; nothing when nobody waits for the answer any more.
+    async fn serve(&self, mut request: Request) -> Option<&'static str> {
+        tracing::debug!("a query is asked");
         let cancelled = request.cancelled();
         let answered = tokio::select! {
             answered = self.answer(&mut request) => answered,
-            () = cancelled => return,
+            () = cancelled => return None,
         };
         match answered {
-            Ok(Some(last)) => request.respond(last.encode_to_vec()).await,
-            Ok(None) => {}
+            Ok(Some(last)) => {
+                let degraded = last.completeness.as_ref().is_some_and(|completeness| completeness.degraded);
+                request.respond(last.encode_to_vec()).await;
+                tracing::debug!(degraded, "answered");
+                Some(if degraded { "degraded" } else { "complete" })
+            }
+            Ok(None) => None,
             Err(error) => {
-                if error.kind() == RequestErrorKind::RefusedRequest {
+                let refused = error.kind() == RequestErrorKind::RefusedRequest;
+                if refused {
                     tracing::warn!(uid = request.sender.uid, reason = %error.message, "a query was refused");
                 }
                 request.fail(error.encode_to_vec()).await;
+                Some(if refused { "refused" } else { "failed" })
             }
         }
     }
@@ -98,8 +119,9 @@ impl QueryService {
             failure(RequestErrorKind::FailedRequest, format!("the request cannot be decoded: {error}"))
         })?;
         let limit = |asked: u64, own: u64| if asked == 0 { own } else { asked.min(own) };
-        let max_rows = limit(wanted.max_rows, self.limits.query_max_rows);
-        let timeout = Duration::from_millis(limit(wanted.timeout_ms, self.limits.query_timeout_ms));
+        let limits = self.limits.borrow().clone();
+        let max_rows = limit(wanted.max_rows, limits.query_max_rows);
+        let timeout = Duration::from_millis(limit(wanted.timeout_ms, limits.query_timeout_ms));
         let deadline = Instant::now() + timeout;
         let tables = self.tables()?;
         let gaps = completeness::gaps(&tables.snapshot, &self.collectors)
@@ -240,21 +262,5 @@ fn query_failure(error: QueryError) -> RequestError {
             ..failure(RequestErrorKind::FailedRequest, memory.to_string())
         },
         other => failure(RequestErrorKind::FailedRequest, other.to_string()),
-    }
-}
-
-/// Answers questions after health until the bus closes.
-pub(crate) struct HealthServer {
-    pub(crate) requests: Requests,
-    pub(crate) health: Health,
-}
-
-impl HealthServer {
-    pub(crate) async fn run(mut self) -> String {
-        while let Some(request) = self.requests.recv().await {
-            let report = self.health.report();
-            request.respond(report.encode_to_vec()).await;
-        }
-        "the bus has closed".to_owned()
     }
 }

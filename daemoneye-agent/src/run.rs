@@ -4,15 +4,19 @@ use crate::args::{Args, Status, Verb};
 use crate::collectors::Collectors;
 use crate::health::Health;
 use crate::ingest::{Ingest, Registration, Statuses};
-use crate::pipeline::{Persistence, Pipeline, PipelineError, Progress};
-use crate::requests::{HealthServer, QueryServer, QueryService};
+use crate::inquiries::{HealthServer, MetricsServer};
+use crate::metrics::{Metrics, Sources};
+use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
+use crate::reload::{Reload, ReloadState};
+use crate::requests::{QueryServer, QueryService};
 use crate::status;
 use crate::supervise::Supervisor;
 use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed};
 use daemoneye_lib::alerting::{SinkError, Sinks};
-use daemoneye_lib::cli::logging;
+use daemoneye_lib::cli::Terminal;
+use daemoneye_lib::cli::logging::{self, LogLevelSwitch};
 use daemoneye_lib::config::{
-    self, Component, Config, ConfigError, DirectoryError, Environment, Loaded, create_private_dir,
+    self, Component, Config, ConfigError, DirectoryError, Environment, Layer, Loaded, Rereader, create_private_dir,
 };
 use daemoneye_lib::detection::query::{Queries, QueryError};
 use daemoneye_lib::detection::rules;
@@ -66,6 +70,8 @@ pub(crate) enum RunError {
     Bus(#[from] Closed),
     #[error("the query engine cannot be set up: {0}")]
     Engine(#[from] QueryError),
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
     #[error("the collector {} is missing", path.display())]
     NoCollector { path: PathBuf },
     #[error(transparent)]
@@ -100,24 +106,34 @@ impl RunError {
 pub(crate) fn run(args: Args) -> Result<(), RunError> {
     let Verb::Run { rules_dir, status } = args.command;
     let overrides = args.common.overrides().with("rules.dir", "--rules-dir", rules_dir.as_ref());
-    let loaded = config::load(Component::Agent, &overrides, &Environment::from_process())?;
-    logging::init(loaded.config.app.log_level, loaded.config.app.log_format);
+    let (env, terminal) = (Environment::from_process(), Terminal::at_start());
+    let loaded = config::load(Component::Agent, &overrides, &env)?;
+    let log_level = logging::init(loaded.config.app.log_level, loaded.config.app.log_format);
+    let rereader = Rereader::new(Component::Agent, overrides, env, &loaded);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .thread_stack_size(STACK)
         .enable_all()
         .build()?;
-    let done = runtime.block_on(monitor(loaded, args.common.config, status));
+    let done = runtime.block_on(monitor(loaded, Anew { rereader, log_level, terminal }, args.common.config, status));
     // Queries that still compute are left to the end of the process.
     runtime.shutdown_background();
     done
 }
 
-async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -> Result<(), RunError> {
+/// What it takes to read the configuration anew, and to know when that is meant.
+struct Anew {
+    rereader: Rereader,
+    log_level: LogLevelSwitch,
+    terminal: Terminal,
+}
+
+async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, status: Status) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal is gone.
+    // The terminal is gone; or, where it is not, the configuration is to be read anew.
     let mut hangup = signal(SignalKind::hangup())?;
+    let arguments = collector_arguments(&loaded, config_file.as_deref());
     let Loaded { config, test_mode, .. } = loaded;
     let program = collector_program()?;
     let directory = config.app.directory_of(Component::Agent);
@@ -129,6 +145,7 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
     let collectors = Collectors::new();
     collectors.expect(PROCMOND, store.snapshot()?.observed_until(PROCMOND)?);
     let progress = Progress::default();
+    let metrics = Metrics::new()?;
 
     let broker = Broker::bind(BrokerConfig::new(config.app.socket(), directory.join("sessions")))?;
     let health = Health {
@@ -138,15 +155,18 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         detection: engine.record(),
         progress: progress.clone(),
         gate: broker.gate(),
-        store: store.path().display().to_string(),
+        store: store.path().to_owned(),
         rules_dir: config.rules.dir.display().to_string(),
+        reload: ReloadState::new(),
     };
+    let (set_limits, limits) = watch::channel(config.agent.clone());
     let queries = QueryService {
         engine: Queries::new(config.agent.query_memory_bytes)?,
         store: Arc::clone(&store),
         collectors: collectors.clone(),
         detection: engine.record(),
-        limits: config.agent.clone(),
+        limits,
+        metrics: metrics.clone(),
     };
     let show_status = match status {
         Status::Auto => io::stderr().is_terminal(),
@@ -154,9 +174,12 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         Status::Never => false,
     };
     let (outcomes_to, outcomes) = std::sync::mpsc::channel();
+    let (set_sinks, other_sinks) = mpsc::channel(1);
     let pipeline = Pipeline {
         storage: Persistence { store: Arc::clone(&store), progress: progress.clone() },
+        metrics: metrics.clone(),
         sinks: Sinks::start(&config.sinks, &outcomes_to)?,
+        other_sinks,
         engine,
         outcomes: Mutex::new(outcomes),
         collectors: collectors.clone(),
@@ -164,7 +187,19 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         evaluated: store.snapshot()?.evaluated()?,
         doubts: Vec::new(),
         doubts_of: None,
-        under_way: std::collections::HashSet::new(),
+        delivery_retry: if test_mode { DELIVERY_RETRY / 10 } else { DELIVERY_RETRY },
+        under_way: std::collections::HashMap::new(),
+    };
+    let mut reload = Reload {
+        rereader: anew.rereader,
+        state: health.reload.clone(),
+        log_level: anew.log_level,
+        limits: set_limits,
+        sinks: set_sinks,
+        outcomes: outcomes_to,
+        gate: broker.gate(),
+        collector: PROCMOND,
+        metrics: metrics.clone(),
     };
     announce(&config, test_mode)?;
 
@@ -178,8 +213,17 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
     });
     let [events, registrations, statuses, requests, supervision] = bus;
     let (to_pipeline, batches) = mpsc::channel(QUEUE);
+    let sources = Sources {
+        started: health.started,
+        collectors: collectors.clone(),
+        detection: health.detection.clone(),
+        gate: gate.clone(),
+        store: store.path().to_owned(),
+        queue: to_pipeline.downgrade(),
+    };
     let mut pipeline = tokio::spawn(pipeline.run(batches));
-    let ingest = Ingest { events: events.subscribe("events.#").await?, pipeline: to_pipeline };
+    let ingest =
+        Ingest { events: events.subscribe("events.#").await?, pipeline: to_pipeline, metrics: metrics.clone() };
     let ingest = tasks.spawn(async move { Ok(("ingest", ingest.run().await)) });
     let statuses = Statuses { messages: statuses.subscribe("control.health.#").await?, collectors: collectors.clone() };
     tasks.spawn(async move { Ok(("the collectors' status", statuses.run().await)) });
@@ -187,12 +231,15 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         requests: registrations.serve("control.collector.register").await?,
         store,
         collectors: collectors.clone(),
+        metrics: metrics.clone(),
     };
     tasks.spawn(async move { Ok(("registration", registration.run().await)) });
     let answers = QueryServer { requests: requests.serve("requests.query").await?, queries: Arc::new(queries) };
     tasks.spawn(async move { Ok(("the queries", answers.run().await)) });
     let answers = HealthServer { requests: requests.serve("requests.health").await?, health: health.clone() };
     tasks.spawn(async move { Ok(("health", answers.run().await)) });
+    let answers = MetricsServer { requests: requests.serve("requests.metrics").await?, metrics, sources };
+    tasks.spawn(async move { Ok(("metrics", answers.run().await)) });
     let attachments = collectors.clone();
     let mut connected = gate.connected();
     tasks.spawn(async move {
@@ -206,7 +253,7 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
     let supervisor = Supervisor {
         name: PROCMOND.to_owned(),
         program,
-        arguments: collector_arguments(&config, config_file.as_deref()),
+        arguments,
         data_dir: config.app.directory_of(Component::Procmond),
         max_restarts_per_minute: config.agent.max_restarts_per_minute,
         gate,
@@ -221,10 +268,17 @@ async fn monitor(loaded: Loaded, config_file: Option<PathBuf>, status: Status) -
         std::future::pending::<()>().await;
     };
 
+    // Owns what it reaches, so that nothing of it outlives the first signal.
+    let hung_up = async move {
+        while hangup.recv().await.is_some() && !anew.terminal.is_gone() {
+            reload.reload().await;
+        }
+    };
+
     let outcome = tokio::select! {
         _ = interrupt.recv() => Ok("SIGINT"),
         _ = terminate.recv() => Ok("SIGTERM"),
-        _ = hangup.recv() => Ok("SIGHUP"),
+        () = hung_up => Ok("SIGHUP: the terminal is gone"),
         () = line => Ok("the status line"),
         ended = &mut supervisor => Err(RunError::Ended { what: "supervision", why: format!("{ended:?}") }),
         ended = &mut pipeline => Err(match ended {
@@ -302,17 +356,19 @@ fn collector_program() -> Result<PathBuf, RunError> {
     if path.is_file() { Ok(path) } else { Err(RunError::NoCollector { path }) }
 }
 
-fn collector_arguments(config: &Config, config_file: Option<&Path>) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec![
-        "--data-dir".into(),
-        config.app.data_dir.clone().into(),
-        "--runtime-dir".into(),
-        config.app.runtime_dir.clone().into(),
-        "--log-level".into(),
-        config.app.log_level.as_str().into(),
-        "--log-format".into(),
-        config.app.log_format.as_str().into(),
-    ];
+/// What the collector cannot find in the files that it reads too: where this agent is, and what only this agent was told.
+fn collector_arguments(loaded: &Loaded, config_file: Option<&Path>) -> Vec<OsString> {
+    let app = &loaded.config.app;
+    let mut arguments: Vec<OsString> =
+        vec!["--data-dir".into(), app.data_dir.clone().into(), "--runtime-dir".into(), app.runtime_dir.clone().into()];
+    for (key, flag, value) in [
+        ("app.log_level", "--log-level", app.log_level.as_str()),
+        ("app.log_format", "--log-format", app.log_format.as_str()),
+    ] {
+        if loaded.settings.iter().any(|setting| setting.key == key && setting.origin.layer >= Layer::Environment) {
+            arguments.extend([flag.into(), value.into()]);
+        }
+    }
     if let Some(file) = config_file {
         arguments.extend(["--config".into(), file.into()]);
     }

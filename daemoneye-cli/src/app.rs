@@ -1,7 +1,7 @@
 //! The command line as a whole: from arguments to an exit code.
 
 use crate::bus::Agent;
-use crate::commands::{alerts, config, health, processes, query, rules, validate};
+use crate::commands::{alerts, config, health, metrics, processes, query, rules, validate};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -44,6 +44,8 @@ enum Command {
     Rules(rules::Command),
     /// How the agent and its collectors are: exit code 0 when well, 1 when starting or failed, 3 when degraded
     Health,
+    /// What the agent counts and measures, as Prometheus reads it
+    Metrics,
     /// The configuration in force
     #[command(subcommand)]
     Config(config::Command),
@@ -112,6 +114,7 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
             (Command::Rules(_), _) => rules::list(&agent, format, screen).await,
             (Command::Health, _) => health::run(&agent, format, screen).await,
+            (Command::Metrics, _) => metrics::run(&agent, arguments.format, screen).await,
             (Command::Config(_) | Command::Query(_), _) => {
                 Err(Failure::new(Kind::Defect, "this command asks no agent"))
             }

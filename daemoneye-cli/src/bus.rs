@@ -6,7 +6,8 @@ use crate::failure::{Failure, Kind};
 use daemoneye_eventbus::{CallError, Client, ConnectError, Identity};
 use daemoneye_lib::config::Config;
 use daemoneye_lib::proto::ipc::{
-    HealthReport, HealthRequest, QueryParameter, QueryRequest, RequestError, RequestErrorKind,
+    HealthReport, HealthRequest, MetricsReport, MetricsRequest, QueryParameter, QueryRequest, RequestError,
+    RequestErrorKind,
 };
 use prost::Message;
 use std::time::Duration;
@@ -62,6 +63,13 @@ impl QueryExecutor for Agent {
         let request = HealthRequest {}.encode_to_vec();
         let reply = self.client.call("requests.health", request, HEALTH_TIMEOUT).await;
         decode(&reply.map_err(|error| failed_call(error, None, self.width))?)
+    }
+
+    async fn metrics(&self) -> Result<String, Failure> {
+        let request = MetricsRequest {}.encode_to_vec();
+        let reply = self.client.call("requests.metrics", request, HEALTH_TIMEOUT).await;
+        let report: MetricsReport = decode(&reply.map_err(|error| failed_call(error, None, self.width))?)?;
+        Ok(report.text)
     }
 }
 

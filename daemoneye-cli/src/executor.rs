@@ -36,6 +36,9 @@ pub(crate) trait QueryExecutor {
 
     /// Asks how the agent and its collectors are.
     async fn health(&self) -> Result<HealthReport, Failure>;
+
+    /// Asks for the agent's metrics, in the text format of Prometheus.
+    async fn metrics(&self) -> Result<String, Failure>;
 }
 
 /// Runs a query and lays its rows on a sheet as they arrive.

@@ -14,6 +14,7 @@ pub(crate) struct Script {
     completeness: Option<Completeness>,
     broken: bool,
     pub(crate) health: HealthReport,
+    pub(crate) metrics: String,
     pub(crate) asked: RefCell<Vec<(String, Vec<QueryParameter>)>>,
 }
 
@@ -27,6 +28,7 @@ impl Script {
             completeness: Some(Completeness::default()),
             broken: false,
             health: HealthReport::default(),
+            metrics: String::new(),
             asked: RefCell::default(),
         }
     }
@@ -75,6 +77,10 @@ impl QueryExecutor for Script {
 
     async fn health(&self) -> Result<HealthReport, Failure> {
         Ok(self.health.clone())
+    }
+
+    async fn metrics(&self) -> Result<String, Failure> {
+        Ok(self.metrics.clone())
     }
 }
 

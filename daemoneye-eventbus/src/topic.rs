@@ -181,7 +181,15 @@ mod tests {
 
     #[test]
     fn only_well_made_topics_pass() {
-        for good in ["a", "tasks.procmond@2", "a.b@999", "requests.query", "events.process.procmond-2", "a.b.c.d.e.f.g.h", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "tasks.procmond@2",
+            "a.b@999",
+            "requests.query",
+            "events.process.procmond-2",
+            "a.b.c.d.e.f.g.h",
+            &"x".repeat(128),
+        ] {
             assert!(check(good).is_ok(), "{good}");
             assert!(Pattern::parse(good).is_ok(), "{good}");
         }

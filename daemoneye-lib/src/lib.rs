@@ -4,11 +4,12 @@
 //! * [`models`]: what those records mean: keys, times, text, columns, completeness;
 //! * [`config`]: the layered configuration of all programs;
 //! * [`lock`]: one program for each data directory;
+//! * `telemetry` (feature): what the programs tell of themselves;
 //! * `storage` (feature): the event store, opened by the agent alone;
 //! * `detection` (feature): SQL, from text to validated plan to matches;
 //! * `alerting` (feature): from matches to alerts and their delivery.
 //!
-//! The privileged collector links none of the features.
+//! The privileged collector links none of the last three.
 //!
 //! ```
 //! use daemoneye_lib::models::{key, time};
@@ -32,3 +33,5 @@ pub mod models;
 pub mod proto;
 #[cfg(feature = "storage")]
 pub mod storage;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;

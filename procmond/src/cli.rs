@@ -8,14 +8,15 @@ use crate::pace::Pace;
 use crate::poller::{self, Poller};
 use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
+use crate::reload::{Reload, Wanted};
 use crate::scan::Scanner;
 use crate::source::PollSource;
 use crate::tasks::Tasks;
 use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
 use collector_core::{CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
-use daemoneye_lib::cli::{CommonArgs, logging};
-use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Procmond};
+use daemoneye_lib::cli::{CommonArgs, Terminal, logging};
+use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond, Rereader};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
@@ -23,6 +24,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 const NAME: &str = Component::Procmond.name();
 const PROC: &str = "/proc";
@@ -108,11 +110,17 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
     let overrides = arguments.common.overrides();
-    let config = config::load(Component::Procmond, &overrides, &Environment::from_process())?.config;
-    logging::init(config.app.log_level, config.app.log_format);
+    let (env, terminal) = (Environment::from_process(), Terminal::at_start());
+    let loaded = config::load(Component::Procmond, &overrides, &env)?;
+    let config = &loaded.config;
+    let log_level = logging::init(config.app.log_level, config.app.log_format);
     match arguments.command {
-        Some(Command::Scan { format: ScanFormat::Jsonl }) => scan(&config),
-        None => collect(&config),
+        Some(Command::Scan { format: ScanFormat::Jsonl }) => scan(config),
+        None => {
+            let rereader = Rereader::new(Component::Procmond, overrides, env, &loaded);
+            let (wanted, _) = watch::channel(Wanted::from(&config.app));
+            collect(&loaded, Reload { rereader, log_level, wanted }, terminal)
+        }
     }
 }
 
@@ -145,7 +153,8 @@ fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
 }
 
 /// Everything that collecting is made of, in the order in which it depends on each other.
-fn collect(config: &Config) -> Result<(), Failure> {
+fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Failure> {
+    let Loaded { config, collector_variables, .. } = loaded;
     let data_dir = config.app.directory_of(Component::Procmond);
     let lock = DataDirLock::acquire(&data_dir)?;
     let token = token::from_stdin();
@@ -160,6 +169,7 @@ fn collect(config: &Config) -> Result<(), Failure> {
     let source = PollSource {
         poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
+        wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),
         view: View::of_this_process(),
         tasks: Some(Arc::new(tasks(config, &boot, hashes))),
@@ -176,12 +186,13 @@ fn collect(config: &Config) -> Result<(), Failure> {
             None => None,
         },
         boot_id: boot.id,
+        variables: collector_variables.clone(),
     };
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let ended = runtime.block_on(async {
         let stop = Stop::new().map_err(Failure::Start)?;
-        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked()).await?)
+        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked(reload, terminal)).await?)
     })?;
     match ended {
         Ended::Orphaned => tracing::info!("no agent came back: ended"),
@@ -198,7 +209,8 @@ fn orphan_timeout(seconds: u64) -> Option<Duration> {
     (seconds > 0 && (managed.is_none() || managed != parent)).then(|| Duration::from_secs(seconds))
 }
 
-/// The signals that ask for an orderly end.
+/// The signals that ask for an orderly end; SIGHUP does only when the terminal is gone, and otherwise asks to read the
+/// configuration anew.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -214,11 +226,18 @@ impl Stop {
         })
     }
 
-    async fn asked(mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => tracing::debug!("asked to stop by SIGTERM"),
-            _ = self.interrupt.recv() => tracing::debug!("asked to stop by SIGINT"),
-            _ = self.hangup.recv() => tracing::debug!("asked to stop by SIGHUP"),
+    async fn asked(mut self, mut reload: Reload, terminal: Terminal) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return tracing::debug!("asked to stop by SIGTERM"),
+                _ = self.interrupt.recv() => return tracing::debug!("asked to stop by SIGINT"),
+                _ = self.hangup.recv() => {
+                    if terminal.is_gone() {
+                        return tracing::debug!("asked to stop by SIGHUP: the terminal is gone");
+                    }
+                    reload.reload();
+                }
+            }
         }
     }
 }

@@ -15,7 +15,8 @@
 //!   thread of its own;
 //! * `differ` knows what was told and makes `seen`, `changed` and `exit` of the difference;
 //! * `poller` is a round of that with its summary and the gap before it, `source` the poller under
-//!   collector-core, `pace` its rhythm, `memory` what outlives it;
+//!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
+//!   configuration while it runs;
 //! * `tasks` does what the agent asks for beside the collection;
 //! * [`cli`] is the program.
 //!
@@ -40,6 +41,7 @@ mod print;
 mod procfs;
 mod provenance;
 pub mod reader;
+mod reload;
 pub mod scan;
 mod source;
 mod tasks;

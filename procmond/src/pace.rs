@@ -18,6 +18,11 @@ impl Pace {
         Self { least, share: max_cpu_per_cent / 100.0, usual: None }
     }
 
+    /// The same bounds as [`Pace::new`] takes, from now on; what scans cost of late stays known.
+    pub(crate) fn limit(&mut self, least: Duration, max_cpu_per_cent: f64) {
+        (self.least, self.share) = (least, max_cpu_per_cent / 100.0);
+    }
+
     /// Takes note of what a scan has cost. One dear scan counts for a quarter, so that a single burst of new processes
     /// does not blind the next minute; several in a row do slow down.
     pub(crate) fn spent(&mut self, cost: Duration) {
@@ -47,6 +52,16 @@ mod tests {
             pace.spent(cost * MS);
             assert_eq!(pace.interval().as_millis(), interval, "{cost} ms");
         }
+    }
+
+    #[test]
+    fn other_bounds_keep_what_is_known_of_the_cost() {
+        let mut pace = Pace::new(1000 * MS, 3.0);
+        pace.spent(60 * MS);
+        pace.limit(500 * MS, 6.0);
+        assert_eq!(pace.interval().as_millis(), 1000);
+        pace.limit(1500 * MS, 6.0);
+        assert_eq!(pace.interval().as_millis(), 1500);
     }
 
     #[test]

@@ -5,27 +5,34 @@ use crate::memory::Keeper;
 use crate::pace::Pace;
 use crate::poller::Poller;
 use crate::provenance as why;
+use crate::reload::Wanted;
 use crate::scan::{Interrupted, ProcessCollector, ScanError};
 use crate::tasks;
 use collector_core::{
     CollectedItem, CollectionCapabilities, EmitError, EventSource, FlushError, Sink, SourceCaps, SourceDescription,
-    SourceError, SourceStatus, TaskHandler,
+    SourceError, SourceStatus, Stopped, TaskHandler,
 };
 use daemoneye_lib::models::columns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{ColumnSchema, Gap, TableSchema};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// An item up to this size is taken everywhere.
 const SURELY_TAKEN: usize = 64 * 1024;
 /// So much of a command line is told where the whole is not taken.
 const SHORT_COMMAND_LINE: usize = 4096;
 
+/// A new configuration is noticed within this time, however long the interval.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Polls the process table.
 pub(crate) struct PollSource<C> {
     pub(crate) poller: Poller<C>,
     pub(crate) pace: Pace,
+    /// What the configuration says of the pace.
+    pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) keeper: Keeper,
     pub(crate) view: View,
     /// What does the tasks.
@@ -78,10 +85,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
             if self.keeper.is_due() {
                 last_error = self.remember(&sink, false).err().or(last_error);
             }
-            let interval = self.pace.interval();
-            let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-            sink.report(SourceStatus { scan_interval_ms, last_error });
-            if sink.pause(interval.saturating_sub(began.elapsed())).is_err() {
+            if self.wait(&sink, began, last_error).is_err() {
                 break;
             }
         }
@@ -93,6 +97,22 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
 }
 
 impl<C: ProcessCollector> PollSource<C> {
+    /// Sleeps until the next scan is due, which a new configuration can change meanwhile.
+    fn wait(&mut self, sink: &Sink, began: Instant, last_error: Option<String>) -> Result<(), Stopped> {
+        loop {
+            let Wanted { least, max_cpu_per_cent } = *self.wanted.borrow();
+            self.pace.limit(least, max_cpu_per_cent);
+            let interval = self.pace.interval();
+            let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone() });
+            let left = interval.saturating_sub(began.elapsed());
+            sink.pause(left.min(LOOK))?;
+            if left <= LOOK {
+                return Ok(());
+            }
+        }
+    }
+
     /// Writes down what was told, once it is in the spool: a state on disk never knows more than the spool.
     fn remember(&mut self, sink: &Sink, clean: bool) -> Result<(), String> {
         match sink.flush() {

@@ -29,6 +29,7 @@ pub struct Site {
     rules: PathBuf,
     programs: Option<PathBuf>,
     user: Option<u32>,
+    variables: Vec<(String, String)>,
 }
 
 impl Site {
@@ -41,7 +42,7 @@ impl Site {
         }
         std::fs::write(root.path().join("config.toml"), "").map_err(cannot)?;
         let rules = root.path().join("rules");
-        Ok(Self { root, rules, programs: None, user: None })
+        Ok(Self { root, rules, programs: None, user: None, variables: Vec::new() })
     }
 
     /// The same with another rules directory, which stays where it is.
@@ -57,6 +58,13 @@ impl Site {
         std::fs::write(&path, text)
             .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
         Ok(self)
+    }
+
+    /// The same with this environment variable for every program.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// The same with the programs in a directory of the site, `programs`: what is not there yet is linked from where it was
@@ -124,7 +132,7 @@ impl Site {
     }
 
     /// One of our programs, told to work in this site and nowhere else: no environment variable, home or configuration
-    /// file of the machine reaches it.
+    /// file of the machine reaches it, only the variables of this site.
     pub fn command(&self, program: &str) -> Result<Command, Failure> {
         let path = match &self.programs {
             Some(dir) => dir.join(program),
@@ -140,6 +148,7 @@ impl Site {
                 command.env_remove(&name);
             }
         }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.env("HOME", self.root().join("home")).current_dir(self.root());
         command.arg("--config").arg(self.config_file());
         command.arg("--data-dir").arg(self.data_dir());

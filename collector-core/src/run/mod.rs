@@ -22,14 +22,15 @@ mod window;
 
 pub use terms::{CollectorConfig, CollectorError, Ended};
 
-use crate::sink::Intake;
+use crate::sink::{Intake, MAX_QUEUED_ITEMS};
 use crate::source::{EventSource, SourceDescription};
 use crate::spool::{NewEpoch, Spool, max_item};
 use backoff::Backoff;
 use daemoneye_lib::lock::DataDirLock;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
-use daemoneye_lib::proto::ipc::{CollectorStatus, EventBatch, RegisterCollector};
+use daemoneye_lib::proto::ipc::{CollectorStatus, CollectorTelemetry, EventBatch, RegisterCollector};
+use daemoneye_lib::telemetry::{Usage, batch_id};
 use link::{Link, LinkEvent};
 use std::io;
 use std::pin::pin;
@@ -80,7 +81,10 @@ async fn run_with(
     let Some(domain) = description.capabilities.domains.first().cloned() else {
         return Err(CollectorError::NoDomain { name });
     };
-    let (spool, new_epoch) = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id)?;
+    let test_mode = config.variables.test_mode;
+    let first = test_mode.then(|| Epoch::reproducible(&name));
+    let spool = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id, first);
+    let (spool, new_epoch) = spool?;
     tell_opened(&spool, new_epoch);
     let key_path = config.data_dir.join(SESSION_KEY);
     let mut link = Link::new(config.socket.clone(), &name, &domain, key_path.clone(), config.token.clone());
@@ -90,8 +94,10 @@ async fn run_with(
     }
     let system = |source| CollectorError::System { name: name.clone(), source };
     let registration = registration(&config, description).map_err(system)?;
-    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), spool.epoch());
+    let queue_items = config.variables.event_buffer_size.unwrap_or(MAX_QUEUED_ITEMS);
+    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch());
     let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
+    let status_every = if test_mode { STATUS_EVERY / 10 } else { STATUS_EVERY };
     let collector = Collector {
         name: name.clone(),
         orphan_timeout: config.orphan_timeout,
@@ -101,7 +107,8 @@ async fn run_with(
         window,
         intake,
         phase: Phase::Running,
-        status_at: Instant::now() + STATUS_EVERY,
+        status_every,
+        status_at: Instant::now() + status_every,
         status_due: false,
         alone_since: Some(Instant::now()),
         told_alone: false,
@@ -109,6 +116,8 @@ async fn run_with(
         retries: Backoff::default(),
         told_dropped: 0,
         tasks,
+        published: 0,
+        tells_telemetry: config.variables.enable_telemetry.unwrap_or(true),
     };
     let outcome = collector.run(thread, stop).await;
     drop(lock);
@@ -150,6 +159,7 @@ struct Collector {
     window: Window,
     intake: Intake,
     phase: Phase,
+    status_every: Duration,
     status_at: Instant,
     status_due: bool,
     /// Since when there is no agent.
@@ -159,6 +169,9 @@ struct Collector {
     retries: Backoff,
     told_dropped: u64,
     tasks: Tasks,
+    /// Batches, since this run began.
+    published: u64,
+    tells_telemetry: bool,
 }
 
 enum Phase {
@@ -230,7 +243,7 @@ impl Collector {
             self.retry_at = Some(now + self.retries.next());
         }
         if now >= self.status_at {
-            self.status_at = now + STATUS_EVERY;
+            self.status_at = now + self.status_every;
             self.status_due = true;
             self.tell_dropped();
         }
@@ -365,7 +378,9 @@ impl Collector {
             && let Some(batch) = self.spool.next_batch()
         {
             let (epoch, first, count) = (batch.epoch, batch.first, batch.items.len());
-            tracing::debug!(%epoch, first, count, "published");
+            let batch_id = batch_id(&self.name, epoch, first, count);
+            tracing::debug!(batch = batch_id, "published");
+            self.published += 1;
             self.window.sent(epoch, first + count as u64 - 1, Instant::now().into_std());
             self.link.publish_batch(&EventBatch {
                 collector: self.name.clone(),
@@ -384,6 +399,21 @@ impl Collector {
             spool_limit_bytes: self.spool.max_bytes(),
             scan_interval_ms: source.scan_interval_ms,
             last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
+            telemetry: self.tells_telemetry.then(|| self.telemetry()),
+        }
+    }
+
+    fn telemetry(&self) -> CollectorTelemetry {
+        let (queue_items, queue_limit_items, items_emitted) = self.intake.queued();
+        let usage = Usage::of_this_process();
+        CollectorTelemetry {
+            items_emitted,
+            batches_published: self.published,
+            items_dropped: self.spool.dropped(),
+            queue_items,
+            queue_limit_items,
+            resident_bytes: usage.resident_bytes.unwrap_or(0),
+            cpu_time_ns: u64::try_from(usage.cpu_time.as_nanos()).unwrap_or(u64::MAX),
         }
     }
 

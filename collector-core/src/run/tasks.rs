@@ -44,7 +44,7 @@ impl Tasks {
         let runtime = Handle::current();
         match self.begin(&request) {
             Ok((handler, task, place)) => {
-                let replies = TaskReplies::new(request, runtime.clone(), &task);
+                let replies = TaskReplies::new(request, runtime, &task);
                 let name = format!("task-{}", task.task_type().as_str_name().to_ascii_lowercase());
                 let work = move || perform(&*handler, task, replies, place);
                 if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {

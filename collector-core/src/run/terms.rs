@@ -2,6 +2,7 @@
 
 use crate::spool::SpoolError;
 use daemoneye_eventbus::Token;
+use daemoneye_lib::config::CollectorVariables;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct CollectorConfig {
     pub token: Option<Token>,
     /// This boot of the host.
     pub boot_id: String,
+    /// What the operator sets by variables of its own, whatever the collector.
+    pub variables: CollectorVariables,
 }
 
 /// How a collector came to its orderly end.

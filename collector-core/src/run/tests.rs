@@ -45,6 +45,7 @@ async fn an_agent_that_acknowledges_nothing_is_connected_anew_and_told_again() {
         orphan_timeout: None,
         token: Some(token),
         boot_id: "a boot".into(),
+        variables: Default::default(),
     };
     let window = Window::new(Duration::from_millis(200));
     let (stop, stopped) = oneshot::channel::<()>();

@@ -114,9 +114,15 @@ pub(crate) fn max_item(max_bytes: u64) -> usize {
 }
 
 impl Spool {
-    /// Opens or creates the spool in `dir`, and says whether a new epoch began.
-    pub(crate) fn open(dir: &Path, max_bytes: u64, boot_id: &str) -> Result<(Self, Option<NewEpoch>), SpoolError> {
-        Self::open_on(Box::new(RealDisk), dir, max_bytes, boot_id)
+    /// Opens or creates the spool in `dir`, and says whether a new epoch began. A spool that is created begins with the `first`
+    /// epoch, where that is given; all others are random.
+    pub(crate) fn open(
+        dir: &Path,
+        max_bytes: u64,
+        boot_id: &str,
+        first: Option<Epoch>,
+    ) -> Result<(Self, Option<NewEpoch>), SpoolError> {
+        Self::open_on(Box::new(RealDisk), dir, max_bytes, boot_id, first)
     }
 
     fn open_on(
@@ -124,6 +130,7 @@ impl Spool {
         dir: &Path,
         max_bytes: u64,
         boot_id: &str,
+        first: Option<Epoch>,
     ) -> Result<(Self, Option<NewEpoch>), SpoolError> {
         let failed = |source| SpoolError::Io { path: dir.to_owned(), source };
         create_private_dir(dir).map_err(|error| SpoolError::Io { path: error.path, source: error.source })?;
@@ -131,13 +138,14 @@ impl Spool {
         let found = open::scan(dir)?;
         let boot_id = cut_boot_id(boot_id);
         let reason = open::judge(&found, &boot_id);
+        let first = first.filter(|_| reason == Some(NewEpoch::Created));
         let mut spool = Self {
             dir: dir.to_owned(),
             boot_id,
             disk,
             max_bytes,
             segment_bytes: SEGMENT_BYTES.min(max_bytes / 8),
-            epoch: random_epoch().map_err(failed)?,
+            epoch: first.map_or_else(random_epoch, Ok).map_err(failed)?,
             next: 1,
             segments: VecDeque::new(),
             bytes: 0,

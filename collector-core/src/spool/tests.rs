@@ -58,7 +58,7 @@ impl SegmentFile for TestFile {
 const MIB: u64 = 1024 * 1024;
 
 fn open(dir: &Path, max_bytes: u64) -> (Spool, Option<NewEpoch>) {
-    Spool::open_on(Box::new(TestDisk::with_room(u64::MAX)), dir, max_bytes, BOOT).unwrap()
+    Spool::open_on(Box::new(TestDisk::with_room(u64::MAX)), dir, max_bytes, BOOT, None).unwrap()
 }
 
 /// All that the spool would send now: (epoch, sequence, item).
@@ -259,7 +259,7 @@ fn sequences_go_on_when_all_was_acknowledged() {
 fn a_boot_in_between_means_a_new_epoch_and_loses_nothing_that_is_there() {
     let (dir, epoch) = three_segments();
     let disk = || Box::new(TestDisk::with_room(u64::MAX));
-    let (mut spool, reason) = Spool::open_on(disk(), dir.path(), MIB, "another boot").unwrap();
+    let (mut spool, reason) = Spool::open_on(disk(), dir.path(), MIB, "another boot", None).unwrap();
     assert_eq!(reason, Some(NewEpoch::HostBooted));
     assert_ne!(spool.epoch(), epoch);
     spool.append(vec![b"new".to_vec()]);
@@ -270,7 +270,7 @@ fn a_boot_in_between_means_a_new_epoch_and_loses_nothing_that_is_there() {
     spool.acknowledge(epoch, 12);
     assert_eq!(segment_files(dir.path()).len(), 1, "the old epoch's segments are covered");
     drop(spool);
-    let (spool, reason) = Spool::open_on(disk(), dir.path(), MIB, "another boot").unwrap();
+    let (spool, reason) = Spool::open_on(disk(), dir.path(), MIB, "another boot", None).unwrap();
     assert_eq!((reason, spool.epoch()), (None, now));
 }
 
@@ -319,7 +319,7 @@ fn a_full_disk_makes_items_wait_and_then_be_lost_by_number() {
     let dir = tempfile::tempdir().unwrap();
     // The first three items fit, and half of the next.
     let disk = TestDisk::with_room(76 + 3 * record_bytes(100) + 50);
-    let (mut spool, _) = Spool::open_on(Box::new(disk.clone()), dir.path(), 64 * MIB, BOOT).unwrap();
+    let (mut spool, _) = Spool::open_on(Box::new(disk.clone()), dir.path(), 64 * MIB, BOOT, None).unwrap();
     spool.append(vec![vec![1; 100]; 3]);
     assert!(!spool.is_blocked() && !spool.is_behind());
     spool.append(vec![vec![2; 100]; 2]);
@@ -352,7 +352,7 @@ fn a_crash_while_the_disk_refuses_is_told_by_a_new_epoch() {
     for room in [0, 1, 60, 107, 108, 150] {
         let dir = tempfile::tempdir().unwrap();
         let disk = TestDisk::with_room(76 + record_bytes(100) + room);
-        let (mut spool, _) = Spool::open_on(Box::new(disk), dir.path(), MIB, BOOT).unwrap();
+        let (mut spool, _) = Spool::open_on(Box::new(disk), dir.path(), MIB, BOOT, None).unwrap();
         spool.append(vec![vec![1; 100]]);
         spool.append(vec![vec![2; 100], vec![3; 100]]);
         assert!(spool.is_behind());
@@ -367,7 +367,7 @@ fn a_crash_while_the_disk_refuses_is_told_by_a_new_epoch() {
 fn a_disk_that_is_full_from_the_start_does_not_stop_the_collector() {
     let dir = tempfile::tempdir().unwrap();
     let disk = TestDisk::with_room(10);
-    let (mut spool, _) = Spool::open_on(Box::new(disk.clone()), dir.path(), MIB, BOOT).unwrap();
+    let (mut spool, _) = Spool::open_on(Box::new(disk.clone()), dir.path(), MIB, BOOT, None).unwrap();
     assert!(spool.is_blocked());
     spool.append(numbered(1..=2));
     disk.0.store(u64::MAX, Ordering::Relaxed);
@@ -434,7 +434,7 @@ fn another_version_is_refused_by_name() {
     let crc = crc32c::crc32c(&bytes[..72]);
     bytes[72..76].copy_from_slice(&crc.to_le_bytes());
     fs::write(&file, bytes).unwrap();
-    let Err(error) = Spool::open(dir.path(), MIB, BOOT) else { panic!("opened") };
+    let Err(error) = Spool::open(dir.path(), MIB, BOOT, None) else { panic!("opened") };
     assert!(matches!(&error, SpoolError::Version { path, found: 9, supported: 1 } if *path == file), "{error}");
     assert_eq!(segment_files(dir.path()).len(), 3, "nothing was removed");
 }
@@ -445,7 +445,7 @@ fn what_is_not_a_segment_is_left_alone_and_half_made_ones_go() {
     for name in ["0000000000000009.tmp", "notes.seg", "1.seg", "ffffffffffffffff.seg"] {
         fs::write(dir.path().join(name), "x").unwrap();
     }
-    let (mut spool, new_epoch) = Spool::open(dir.path(), MIB, BOOT).unwrap();
+    let (mut spool, new_epoch) = Spool::open(dir.path(), MIB, BOOT, None).unwrap();
     assert_eq!(new_epoch, None);
     assert_eq!(all(&mut spool).len(), 12);
     assert!(!dir.path().join("0000000000000009.tmp").exists());
@@ -455,7 +455,7 @@ fn what_is_not_a_segment_is_left_alone_and_half_made_ones_go() {
 #[test]
 fn the_real_disk_creates_whole_segments() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut spool, _) = Spool::open(dir.path(), 64 * 1024, BOOT).unwrap();
+    let (mut spool, _) = Spool::open(dir.path(), 64 * 1024, BOOT, None).unwrap();
     spool.append(vec![vec![5; 3000]; 10]);
     let files = segment_files(dir.path());
     assert!(files.len() >= 4);

@@ -55,6 +55,7 @@ pub(crate) fn config(site: &Site, token: Option<Token>) -> CollectorConfig {
         orphan_timeout: None,
         token,
         boot_id: "a boot".into(),
+        variables: Default::default(),
     }
 }
 

@@ -2,14 +2,9 @@
 
 use crate::failure::Failure;
 use crate::output::{Kept, Outcome, Screen, Style, text_columns};
-use daemoneye_lib::config::{
-    self, Component, Config, DirectoryError, Environment, OutputFormat, Overrides, Sink, Usable, check_directory,
-    check_private_dir,
-};
+use daemoneye_lib::config::{self, Component, Environment, Host, OutputFormat, Overrides, Verdict};
 use daemoneye_lib::models::text::for_terminal;
 use daemoneye_lib::proto::ipc::{Cell, Completeness, cell};
-use std::io;
-use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
@@ -21,10 +16,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         program: Program,
     },
-    /// Reads the configuration and tries its directories, as the user who runs this command
+    /// What is wrong with the configuration, and what is hardly meant, judged as the user who runs this command
     Check {
-        #[command(flatten)]
-        program: Program,
+        /// Only this program
+        #[arg(long, value_enum)]
+        component: Option<Name>,
+        /// Warnings count as failure: exit code 1
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -36,18 +35,20 @@ pub(crate) struct Program {
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Name {
+pub(crate) enum Name {
     Procmond,
     Agent,
     Cli,
 }
 
-impl Program {
-    fn component(&self) -> Component {
-        match self.component {
-            Name::Procmond => Component::Procmond,
-            Name::Agent => Component::Agent,
-            Name::Cli => Component::Cli,
+impl Name {
+    const ALL: [Self; 3] = [Self::Agent, Self::Procmond, Self::Cli];
+
+    fn component(self) -> Component {
+        match self {
+            Self::Procmond => Component::Procmond,
+            Self::Agent => Component::Agent,
+            Self::Cli => Component::Cli,
         }
     }
 }
@@ -62,7 +63,7 @@ pub(crate) fn run(
 ) -> Result<Outcome, Failure> {
     match command {
         Command::Show { origin, program } => show(*origin, program, overrides, format, env, screen),
-        Command::Check { program } => check(program, overrides, format, env, screen),
+        Command::Check { component, strict } => check(*component, *strict, overrides, format, env, screen),
     }
 }
 
@@ -74,7 +75,7 @@ fn show(
     env: &Environment,
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
-    let loaded = config::load(program.component(), overrides, env)?;
+    let loaded = config::load(program.component.component(), overrides, env)?;
     let format = format.or(loaded.config.cli.format).unwrap_or(OutputFormat::Table);
     let row = |setting: &config::Setting| {
         let value = setting.value.as_ref().map(|value| cell::Value::Text(value.to_string()));
@@ -93,76 +94,40 @@ fn text(text: &str) -> Cell {
 }
 
 fn check(
-    program: &Program,
+    component: Option<Name>,
+    strict: bool,
     overrides: &Overrides,
     format: Option<OutputFormat>,
     env: &Environment,
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
-    let config = config::load(program.component(), overrides, env)?.config;
-    let format = format.or(config.cli.format).unwrap_or(OutputFormat::Table);
-    let (mut rows, mut hints) = (Vec::new(), Vec::new());
-    for (what, path, need) in directories(program.component(), &config) {
-        let (status, detail) = match need.judge(&path) {
-            Ok(Usable::Exists) => ("ok", "can be used".to_owned()),
-            Ok(Usable::CanBeCreated) => ("ok", "will be created".to_owned()),
-            Err(error) => {
-                hints.push(error.hint());
-                ("unusable", error.source.to_string())
-            }
-        };
-        rows.push([what.as_str(), &path.display().to_string(), status, &detail].map(text).into());
+    let programs = component.map_or_else(|| Name::ALL.to_vec(), |component| vec![component]);
+    let (mut rows, mut hints, mut worst) = (Vec::new(), Vec::new(), Verdict::Ok);
+    let mut own_format = None;
+    for program in programs.into_iter().map(Name::component) {
+        let loaded = config::load(program, overrides, env)?;
+        own_format = loaded.config.cli.format;
+        for finding in config::check(program, &loaded, &Host::this()) {
+            let verdict = match finding.verdict {
+                Verdict::Ok => "ok",
+                Verdict::Warning => "warning",
+                Verdict::Unusable => "unusable",
+            };
+            rows.push([program.name(), &finding.key, &finding.value, verdict, &finding.detail].map(text).into());
+            worst = worst.max(finding.verdict);
+            let hint = finding.hint.map(|hint| format!("{}: {hint}", finding.key));
+            hints.extend(hint.filter(|hint| !hints.contains(hint)));
+        }
     }
-    let rows = Kept { columns: text_columns(&["key", "directory", "status", "detail"]), rows };
-    screen.print(format, Style::default(), &rows, &Completeness::default())?;
+    let format = format.or(own_format).unwrap_or(OutputFormat::Table);
+    let rows = Kept { columns: text_columns(&["program", "key", "value", "status", "detail"]), rows };
+    let style = Style { wraps: true, ..Style::default() };
+    screen.print(format, style, &rows, &Completeness::default())?;
     for hint in &hints {
         writeln!(screen.err, "hint: {}", for_terminal(hint))?;
     }
-    Ok(if hints.is_empty() { Outcome::Done } else { Outcome::Wanting })
-}
-
-enum Need {
-    /// For this user alone; made when it is missing.
-    Own,
-    /// Files are made in it.
-    Write,
-    /// Must be there.
-    Read,
-}
-
-impl Need {
-    fn judge(&self, path: &Path) -> Result<Usable, DirectoryError> {
-        match self {
-            Self::Own => check_private_dir(path),
-            Self::Write => check_directory(path, true),
-            Self::Read => match check_directory(path, false)? {
-                Usable::Exists => Ok(Usable::Exists),
-                Usable::CanBeCreated => Err(DirectoryError {
-                    path: path.to_owned(),
-                    source: io::Error::new(io::ErrorKind::NotFound, "it does not exist"),
-                }),
-            },
-        }
-    }
-}
-
-/// What each program does with which directory.
-fn directories(component: Component, config: &Config) -> Vec<(String, PathBuf, Need)> {
-    let app = &config.app;
-    let data = || ("app.data_dir".to_owned(), app.directory_of(component), Need::Own);
-    let runtime = |need| ("app.runtime_dir".to_owned(), app.runtime_dir.clone(), need);
-    match component {
-        Component::Cli => vec![runtime(Need::Read)],
-        Component::Procmond => vec![data(), runtime(Need::Read)],
-        Component::Agent => {
-            let file = |(name, sink): (&String, &Sink)| match sink {
-                Sink::File { path, .. } => Some((format!("sinks.{name}.path"), path.parent()?.to_owned(), Need::Write)),
-                Sink::Stdout { .. } => None,
-            };
-            let rules = ("rules.dir".to_owned(), config.rules.dir.clone(), Need::Read);
-            [data(), runtime(Need::Own), rules].into_iter().chain(config.sinks.iter().filter_map(file)).collect()
-        }
-    }
+    let wanting = worst == Verdict::Unusable || (strict && worst == Verdict::Warning);
+    Ok(if wanting { Outcome::Wanting } else { Outcome::Done })
 }
 
 #[cfg(test)]
@@ -171,6 +136,7 @@ mod tests {
     use crate::scripted::shown;
     use daemoneye_lib::config::create_private_dir;
     use std::collections::BTreeMap;
+    use std::path::Path;
     use tempfile::TempDir;
 
     fn environment(directory: &Path) -> Environment {
@@ -211,15 +177,29 @@ mod tests {
     #[test]
     fn check_tries_the_directories() {
         let directory = TempDir::new().unwrap();
-        let check = || ask(&Command::Check { program: agent() }, &Overrides::default(), directory.path());
-        let (out, err, code) = check();
-        assert!(out.contains("rules.dir,/.config/daemoneye/rules,unusable,it does not exist\r\n"), "{out}");
-        assert!(err.contains("hint: create "), "{err}");
+        let check =
+            |component, strict| ask(&Command::Check { component, strict }, &Overrides::default(), directory.path());
+        let (out, err, code) = check(Some(Name::Agent), false);
+        assert!(out.starts_with("program,key,value,status,detail\r\n"), "{out}");
+        assert!(out.contains("agent,app.data_dir,/.local/state/daemoneye/agent,ok,will be created\r\n"), "{out}");
+        assert!(out.contains("agent,rules.dir,/.config/daemoneye/rules,warning,it does not exist"), "{out}");
+        assert!(err.contains("hint: rules.dir: copy the shipped rules there\n"), "{err}");
+        assert_eq!(code, 0, "a warning is no failure");
+        assert_eq!(check(Some(Name::Agent), true).2, 1, "unless it is meant to be");
+        let rules = directory.path().join(".config/daemoneye/rules");
+        create_private_dir(&rules).unwrap();
+        std::fs::write(rules.join("a.toml"), "").unwrap();
+        let (out, err, _) = check(None, true);
+        for program in ["agent", "procmond", "cli"] {
+            assert!(out.contains(&format!("{program},app.runtime_dir,/.local/state/daemoneye/run,ok,")), "{out}{err}");
+        }
+        let data = directory.path().join(".local/state/daemoneye/agent");
+        create_private_dir(&data).unwrap();
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let (out, err, code) = check(None, false);
+        assert!(out.contains(",unusable,others than its owner can write to it (mode 0777)\r\n"), "{out}");
+        assert!(err.contains("hint: app.data_dir: if you trust what is in it: chmod go-w "), "{err}");
         assert_eq!(code, 1);
-        create_private_dir(&directory.path().join(".config/daemoneye/rules")).unwrap();
-        let (out, err, code) = check();
-        assert!(out.contains("app.data_dir,/.local/state/daemoneye/agent,ok,will be created\r\n"), "{out}");
-        assert_eq!((err.as_str(), code), ("completeness: complete\n", 0));
     }
 
     #[test]
@@ -227,7 +207,8 @@ mod tests {
         let directory = TempDir::new().unwrap();
         std::fs::write(directory.path().join("own.toml"), "[app]\nlog_levle = \"debug\"").unwrap();
         let overrides = Overrides::new(Some("own.toml".into()));
-        let (_, err, code) = ask(&Command::Check { program: agent() }, &overrides, directory.path());
+        let (_, err, code) =
+            ask(&Command::Check { component: Some(Name::Agent), strict: false }, &overrides, directory.path());
         let wanted = "error: unknown key `app.log_levle` (/own.toml:2:1); the nearest known one is `app.log_level`\n";
         assert_eq!((err.as_str(), code), (wanted, 1));
     }

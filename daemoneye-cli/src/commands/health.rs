@@ -53,7 +53,8 @@ fn table(report: &HealthReport, mut rows: Kept, screen: &mut Screen<'_>) -> Resu
     let hint = rows.columns.len() - 1;
     rows.columns.truncate(hint);
     rows.rows.iter_mut().for_each(|row| row.truncate(hint));
-    screen.print(OutputFormat::Table, Style::default(), &rows, &Completeness::default())?;
+    let style = Style { wraps: true, ..Style::default() };
+    screen.print(OutputFormat::Table, style, &rows, &Completeness::default())?;
     for component in report.components.iter().filter(|component| !component.hint.is_empty()) {
         writeln!(screen.out, "hint: {}: {}", for_terminal(&component.component), for_terminal(&component.hint))?;
     }
@@ -143,6 +144,23 @@ mod tests {
         hint: collector procmond: run it as root
         ");
         assert_eq!((err.as_str(), code), ("", 3));
+    }
+
+    #[test]
+    fn what_is_long_goes_on_in_the_next_line() {
+        let mut script = script(HealthStatus::Degraded, false);
+        script.health.components[1].detail =
+            "mode poll (no kernel source); other users' command lines and executables stay unknown".to_owned();
+        let (out, _, _) = shown(60, async |screen| run(&script, OutputFormat::Table, screen).await);
+        insta::assert_snapshot!(out, @r"
+        degraded: daemoneye-agent 0.1.0, pid 7, since 2023-11-14 22:13:20 UTC
+        component           status    detail
+        store               ok        1,204 events
+        collector procmond  degraded  mode poll (no kernel source);
+                                      other users' command lines and
+                                      executables stay unknown
+        hint: collector procmond: run it as root
+        ");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod alerts;
 pub(crate) mod config;
 pub(crate) mod health;
+pub(crate) mod metrics;
 pub(crate) mod processes;
 pub(crate) mod query;
 pub(crate) mod rules;

@@ -69,6 +69,22 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// The same, broken between words wherever a word is not wider than a line; the blanks at a break are left out.
+pub(super) fn wrap_words(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.pop().unwrap_or_default();
+        let joined = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
+        if joined.width() <= width {
+            lines.push(joined);
+            continue;
+        }
+        lines.extend(Some(line).filter(|line| !line.is_empty()));
+        lines.extend(wrap(word, width));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +114,13 @@ mod tests {
         assert_eq!(wrap("世界abc", 4), ["世界", "abc"]);
     }
 
+    #[test]
+    fn words_stay_whole_where_they_can() {
+        assert_eq!(wrap_words("a long and winding road", 9), ["a long", "and", "winding", "road"]);
+        assert_eq!(wrap_words("a/very/long/path is", 6), ["a/very", "/long/", "path", "is"]);
+        assert_eq!(wrap_words("", 6), [""]);
+    }
+
     proptest! {
         #[test]
         fn whatever_fits_fits(wishes in prop::collection::vec((0usize..300, any::<bool>()), 0..20), total in 0usize..300) {
@@ -112,6 +135,9 @@ mod tests {
             let shown = cut(&text, width);
             let columns = shown.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
             prop_assert!(shown == text || columns <= width);
+            let columns = |line: &String| line.chars().map(|c| c.width().unwrap_or(0)).sum::<usize>();
+            prop_assert!(wrap_words(&text, width.max(2)).iter().all(|line| columns(line) <= width.max(2)));
+            prop_assert_eq!(wrap_words(&text, width.max(2)).concat().replace(' ', ""), text.replace(' ', ""));
             prop_assert_eq!(wrap(&text, width).concat(), text);
         }
     }

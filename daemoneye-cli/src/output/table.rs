@@ -3,7 +3,7 @@
 //! The first rows are kept until there are enough to measure the columns by; then all rows go out as they arrive. Where the
 //! columns do not fit side by side, each row becomes a block with a line for each column.
 
-use super::layout::{GAP, Wish, cut, fit, wrap};
+use super::layout::{GAP, Wish, cut, fit, wrap, wrap_words};
 use super::{Sheet, cell, unique_names};
 use daemoneye_lib::models::text::for_terminal;
 use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, ResultColumn};
@@ -20,6 +20,8 @@ pub(crate) struct Style {
     pub(crate) show: Option<fn(&str, &Cell) -> Option<String>>,
     /// Always a block for each row, with long cells wrapped, not cut.
     pub(crate) blocks: bool,
+    /// What does not fit into its column goes on in the next line, and is not cut.
+    pub(crate) wraps: bool,
 }
 
 pub(super) struct Table<'a> {
@@ -85,6 +87,15 @@ impl<'a> Table<'a> {
     fn print(&mut self, form: &Form, row: &[String]) -> io::Result<()> {
         self.printed += 1;
         match form {
+            Form::Columns(widths) if self.style.wraps => {
+                let cells: Vec<_> = row.iter().zip(widths).map(|(text, width)| wrap_words(text, *width)).collect();
+                for index in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
+                    let part = |lines: &Vec<String>| lines.get(index).cloned().unwrap_or_default();
+                    let line = self.line(&cells.iter().map(part).collect::<Vec<_>>(), widths);
+                    writeln!(self.out, "{line}")?;
+                }
+                Ok(())
+            }
             Form::Columns(widths) => {
                 let line = self.line(row, widths);
                 writeln!(self.out, "{line}")

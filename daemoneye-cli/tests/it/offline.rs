@@ -26,7 +26,7 @@ fn help_is_an_answer() {
     let home = short_dir();
     let (out, err, code) = cli(home.path(), &["--help"]);
     assert_eq!((err.as_str(), code), ("", 0));
-    for command in ["query", "processes", "alerts", "rules", "health", "config"] {
+    for command in ["query", "processes", "alerts", "rules", "health", "metrics", "config"] {
         assert!(out.contains(&format!("\n  {command} ")), "{command} is not in:\n{out}");
     }
 }
@@ -34,7 +34,9 @@ fn help_is_an_answer() {
 #[test]
 fn without_an_agent_the_socket_and_the_way_out_are_named() {
     let home = short_dir();
-    for command in [&["health"][..], &["processes"], &["query", "SELECT 1"], &["alerts", "list"], &["rules", "list"]] {
+    for command in
+        [&["health"][..], &["metrics"], &["processes"], &["query", "SELECT 1"], &["alerts", "list"], &["rules", "list"]]
+    {
         let (out, err, code) = cli(home.path(), command);
         assert_eq!((out.as_str(), code), ("", 69), "{command:?}: {err}");
         let socket = home.path().join("d/run/agent.sock");

@@ -129,8 +129,7 @@ impl Router {
         for (id, server) in ids.into_iter().zip(servers) {
             let again = retriable.then(|| (message.clone(), permit.clone()));
             let servers_name = self.members.get(&server).map(|server| server.peer.name.clone()).unwrap_or_default();
-            self.calls
-                .add(id, Call { caller: from, callers_id, server, servers_name, timeout, deadline, again });
+            self.calls.add(id, Call { caller: from, callers_id, server, servers_name, timeout, deadline, again });
             if !self.hand_over(id, server, message.clone(), permit.clone()) {
                 self.answer(id, failure(RpcStatus::RpcError, "the server does not take requests now"), Permit::free());
             }

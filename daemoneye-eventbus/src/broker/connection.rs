@@ -31,8 +31,8 @@ use crate::{
     message::{self, STAMP},
     os,
     proto::{
-        ControlPayload, Credit, EventBusMessage, Hello, Role, Welcome, control_payload::Control, event_bus_message::Payload,
-        goodbye::Kind,
+        ControlPayload, Credit, EventBusMessage, Hello, Role, Welcome, control_payload::Control,
+        event_bus_message::Payload, goodbye::Kind,
     },
     queue::{Delivery, Outbox, Permit, Room},
 };

@@ -220,7 +220,8 @@ impl Router {
     /// Says of every collector how much it may have on its way: the least that one of the subscriptions to its events grants.
     fn grant(&self) {
         for member in self.members.values().filter(|member| member.peer.role == Role::Collector) {
-            let (Some(remote), Ok(events)) = (&member.remote, Pattern::parse(&policy::events_of(&member.peer.name))) else {
+            let (Some(remote), Ok(events)) = (&member.remote, Pattern::parse(&policy::events_of(&member.peer.name)))
+            else {
                 continue;
             };
             let granted = self

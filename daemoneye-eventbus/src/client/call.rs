@@ -114,11 +114,14 @@ impl Client {
         let permit = self.room_for(size).await?;
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let (taker, answers) = mpsc::unbounded_channel();
+        // Only a name in logs: without randomness it is the name of nothing.
+        let request_id = getrandom::u64().unwrap_or_default();
+        tracing::debug!(topic, request = %format_args!("{request_id:016x}"), "asked");
         let id = {
             let mut table = self.0.shared.open_table()?;
             let id = table.next_id();
             table.calls.insert(id, taker);
-            let request = RpcRequestPayload { correlation_id: id, message: body, timeout_ms, all };
+            let request = RpcRequestPayload { correlation_id: id, message: body, timeout_ms, all, request_id };
             self.0.outbox.push_with(message::request(topic, request), permit);
             id
         };

@@ -68,12 +68,7 @@ impl fmt::Debug for Client {
 
 impl Client {
     /// A client whose connection is a queue to the router of the same process.
-    pub(crate) fn local(
-        connection: u64,
-        room: Room,
-        inbox: mpsc::UnboundedReceiver<Delivery>,
-        events: Lane,
-    ) -> Self {
+    pub(crate) fn local(connection: u64, room: Room, inbox: mpsc::UnboundedReceiver<Delivery>, events: Lane) -> Self {
         let (client, outgoing) = Self::new(room, Purse::unlimited());
         let (shared, handle) = client.for_driver();
         tokio::spawn(drive::local(shared, handle, connection, inbox, outgoing, events));

@@ -54,11 +54,12 @@ impl Incoming {
         room: Option<Room>,
         cancelled: watch::Receiver<bool>,
     ) -> Self {
-        let RpcRequestPayload { correlation_id, message: body, timeout_ms, all: _ } = request;
+        let RpcRequestPayload { correlation_id, message: body, timeout_ms, all: _, request_id } = request;
         let request = Request {
             topic: message.topic,
             sender: message.sender.unwrap_or_default(),
             body,
+            request_id,
             timeout: (timeout_ms > 0).then(|| Duration::from_millis(timeout_ms)),
             reply: Reply {
                 client,
@@ -94,6 +95,8 @@ pub struct Request {
     pub sender: Sender,
     /// The request's own bytes.
     pub body: Vec<u8>,
+    /// What the caller's logs call it: random, and 0 where the caller gave none. Nothing is decided by it.
+    pub request_id: u64,
     /// How long the caller waits for each part of the answer; `None` where it did not say.
     pub timeout: Option<Duration>,
     reply: Reply,

@@ -123,7 +123,9 @@ impl Shared {
                 let cancelled = self.open_table().ok().and_then(|mut table| table.serving.remove(&correlation_id));
                 cancelled.map(|cancelled| cancelled.send_replace(true));
             }
-            Some(Payload::Control(ControlPayload { control: Some(Control::Credit(credit)) })) => self.purse.raise(credit),
+            Some(Payload::Control(ControlPayload { control: Some(Control::Credit(credit)) })) => {
+                self.purse.raise(credit);
+            }
             payload @ Some(Payload::CollectionEvent(_) | Payload::Alert(_) | Payload::Control(_)) => {
                 message.payload = payload;
                 self.dispatch_publication(message, &permit);

@@ -23,6 +23,7 @@ async fn a_call_is_answered() {
     assert_eq!(request.topic, "requests.query");
     assert_eq!(request.body, b"question");
     assert_eq!(request.timeout, Some(Duration::from_secs(9)));
+    assert_ne!(request.request_id, 0, "the logs of both sides have a name for it");
     assert_eq!((request.sender.role(), request.sender.pid), (Role::Operator, Some(std::process::id())));
     request.respond(b"answer".to_vec()).await;
     assert_eq!(within(call).await.unwrap().unwrap(), b"answer");

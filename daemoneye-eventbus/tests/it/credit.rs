@@ -33,7 +33,9 @@ impl Raw {
         let mut told = None;
         loop {
             match self.read().await.unwrap().payload {
-                Some(Payload::Control(ControlPayload { control: Some(Control::Credit(credit)) })) => told = Some(credit),
+                Some(Payload::Control(ControlPayload { control: Some(Control::Credit(credit)) })) => {
+                    told = Some(credit);
+                }
                 Some(Payload::Heartbeat(_)) => return told,
                 other => panic!("{other:?}"),
             }

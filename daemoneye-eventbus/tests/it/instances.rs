@@ -69,7 +69,8 @@ async fn tasks_go_to_who_has_the_least_to_do() {
 #[tokio::test]
 async fn a_task_of_an_instance_that_dies_goes_to_another() {
     let bus = Bus::start();
-    let mut dying = hostile::let_in(&bus, Role::Collector, NAMES[0], Some(&bus.gate.issue_token(NAMES[0]).unwrap())).await;
+    let mut dying =
+        hostile::let_in(&bus, Role::Collector, NAMES[0], Some(&bus.gate.issue_token(NAMES[0]).unwrap())).await;
     dying.send(&hostile::serve(TASKS)).await;
     dying.settle().await;
     let (_other, mut requests) = instance(&bus, NAMES[1]).await;

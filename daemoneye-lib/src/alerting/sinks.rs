@@ -87,6 +87,11 @@ impl Sinks {
         Ok(Self { queues })
     }
 
+    /// Whether there is a sink of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.queues.contains_key(name)
+    }
+
     /// The deliveries that a new alert is due.
     pub fn due(&self, alert: &Alert) -> Vec<DeliveryRow> {
         let due = |sink: &String| DeliveryRow {

@@ -6,14 +6,17 @@
 use super::colours_wanted;
 use crate::config::{LogFormat, LogLevel};
 use crate::models::text::{CLEAR_LINE, for_terminal};
-use std::fmt;
+use std::fmt::Debug;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::Level;
 use tracing::field::Field;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
-use tracing_subscriber::fmt::{MakeWriter, SubscriberBuilder};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, fmt, reload};
 
 impl From<LogLevel> for Level {
     fn from(level: LogLevel) -> Self {
@@ -53,34 +56,36 @@ impl io::Write for Stderr {
     }
 }
 
-/// Sends the logs of this process to stderr. The first call wins; later ones change nothing.
-pub fn init(level: LogLevel, format: LogFormat) {
-    let builder = builder(level, || Stderr(io::stderr()));
-    // An error says that a subscriber is there already.
-    let _ = match format {
-        LogFormat::Human => {
-            builder.with_ansi(colours_wanted(&io::stderr())).fmt_fields(debug_fn(harmless).delimited(" ")).try_init()
+/// Changes how much is logged while the program runs.
+#[derive(Clone)]
+pub struct LogLevelSwitch(Option<reload::Handle<LevelFilter, Registry>>);
+
+impl LogLevelSwitch {
+    /// What is logged from now on.
+    pub fn set(&self, level: LogLevel) {
+        if let Some(handle) = &self.0 {
+            // Only a subscriber that is gone refuses, and then nothing is logged at all.
+            let _ = handle.reload(LevelFilter::from_level(level.into()));
         }
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    }
+}
+
+/// Sends the logs of this process to stderr. The first call wins; later ones change nothing, nor do their switches.
+pub fn init(level: LogLevel, format: LogFormat) -> LogLevelSwitch {
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level.into()));
+    let subscriber = Registry::default().with(filter);
+    // A log that cannot be written is dropped: complaining about it on the same stderr would panic.
+    let stderr = fmt::layer().with_writer(|| Stderr(io::stderr())).log_internal_errors(false);
+    let done = match format {
+        LogFormat::Human => subscriber
+            .with(stderr.with_ansi(colours_wanted(&io::stderr())).fmt_fields(debug_fn(harmless).delimited(" ")))
+            .try_init(),
+        LogFormat::Json => subscriber.with(stderr.json().flatten_event(true)).try_init(),
     };
+    LogLevelSwitch(done.is_ok().then_some(handle))
 }
 
-/// A log that cannot be written is dropped: complaining about it on the same stderr would panic.
-fn builder<W>(level: LogLevel, writer: W) -> Builder<W>
-where
-    W: for<'w> MakeWriter<'w> + 'static,
-{
-    SubscriberBuilder::default().with_max_level(Level::from(level)).with_writer(writer).log_internal_errors(false)
-}
-
-type Builder<W> = SubscriberBuilder<
-    tracing_subscriber::fmt::format::DefaultFields,
-    tracing_subscriber::fmt::format::Format,
-    tracing_subscriber::filter::LevelFilter,
-    W,
->;
-
-fn harmless(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+fn harmless(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
     let text = format!("{value:?}");
     let text = for_terminal(&text);
     match field.name() {
@@ -106,15 +111,13 @@ mod tests {
         }
     }
 
-    fn logged(level: LogLevel, log: impl FnOnce()) -> String {
+    fn logged(log: impl FnOnce(&LogLevelSwitch)) -> String {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = builder(level, move || writer.clone())
-            .with_ansi(false)
-            .without_time()
-            .fmt_fields(debug_fn(harmless).delimited(" "))
-            .finish();
-        tracing::subscriber::with_default(subscriber, log);
+        let (filter, handle) = reload::Layer::new(LevelFilter::WARN);
+        let layer = fmt::layer().with_writer(move || writer.clone()).with_ansi(false).without_time();
+        let subscriber = Registry::default().with(filter).with(layer.fmt_fields(debug_fn(harmless).delimited(" ")));
+        tracing::subscriber::with_default(subscriber, || log(&LogLevelSwitch(Some(handle))));
         let bytes = lines.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
     }
@@ -122,17 +125,21 @@ mod tests {
     #[test]
     fn host_text_cannot_move_the_cursor_or_begin_a_line() {
         let name = "x\x1b[2J\nERROR forged \u{202e}";
-        let line = logged(LogLevel::Info, || tracing::info!(%name, pid = 7, "seen {name}"));
+        let line = logged(|_| tracing::warn!(%name, pid = 7, "seen {name}"));
         let text = "x\\u{1b}[2J\\nERROR forged \\u{202e}";
-        assert_eq!(line, format!(" INFO daemoneye_lib::cli::logging::tests: seen {text} name={text} pid=7\n"));
+        assert_eq!(line, format!(" WARN daemoneye_lib::cli::logging::tests: seen {text} name={text} pid=7\n"));
     }
 
     #[test]
-    fn the_level_holds() {
-        let line = logged(LogLevel::Warn, || {
+    fn the_level_holds_until_it_is_changed() {
+        let line = logged(|switch| {
             tracing::info!("quiet");
             tracing::warn!("loud");
+            switch.set(LogLevel::Info);
+            tracing::info!("now heard");
+            tracing::debug!("still quiet");
         });
-        assert_eq!(line, " WARN daemoneye_lib::cli::logging::tests: loud\n");
+        let at = "daemoneye_lib::cli::logging::tests";
+        assert_eq!(line, format!(" WARN {at}: loud\n INFO {at}: now heard\n"));
     }
 }

@@ -208,6 +208,23 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
+/// The keys that take effect when the configuration is read anew, those of sinks included; all others wait for a restart.
+const AT_ONCE: &[&str] = &[
+    "app.log_level",
+    "app.scan_interval_ms",
+    "app.max_scan_cpu",
+    "agent.query_timeout_ms",
+    "agent.query_max_rows",
+    "sinks.NAME.type",
+    "sinks.NAME.format",
+    "sinks.NAME.path",
+];
+
+/// Whether a change of this dotted key takes effect in a running program.
+pub fn takes_effect_at_once(key: &str) -> bool {
+    pattern(key).is_some_and(|pattern| AT_ONCE.contains(&pattern.as_str()))
+}
+
 /// The section whose second part is a name that the operator chooses.
 pub(super) const NAMED_SECTION: &str = "sinks";
 

@@ -11,7 +11,9 @@
 //! The runtime directory follows the data directory: where `app.data_dir` was set by a higher layer than
 //! `app.runtime_dir`, the latter is `<data_dir>/run`, so that agents on different directories do not meet.
 
+mod check;
 mod directories;
+mod disk;
 mod environment;
 mod error;
 mod file;
@@ -19,17 +21,21 @@ pub mod keys;
 mod model;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod variables;
 
+pub use check::{Finding, Host, Verdict, check};
 pub use directories::{DirectoryError, Usable, check_directory, check_private_dir, create_private_dir, open_no_follow};
+pub use disk::{free_bytes, is_in_memory};
 pub use environment::{Component, Environment};
 pub use error::ConfigError;
 pub use model::{
     Agent, App, Cli, Collector, Config, LogFormat, LogLevel, OutputFormat, Procmond, Rules, Sink, SinkFormat,
 };
+pub use reload::{Reread, Rereader};
 pub use settings::{Layer, Origin, Overrides, Setting};
 pub use variables::CollectorVariables;
 
@@ -42,7 +48,8 @@ pub struct Loaded {
     pub config: Config,
     /// Every key in the order of [`keys::KEYS`], sinks last.
     pub settings: Vec<Setting>,
-    /// `DAEMONEYE_AGENT_TEST_MODE=1`: the agent says at its start and in `health` that it is one for tests.
+    /// `DAEMONEYE_AGENT_TEST_MODE=1`: short intervals and reproducible ids; the agent says at its start and in `health` that it
+    /// is one for tests.
     pub test_mode: bool,
     /// The variables beside the keys that any collector accepts.
     pub collector_variables: CollectorVariables,
@@ -58,6 +65,9 @@ pub fn load(component: Component, flags: &Overrides, env: &Environment) -> Resul
     let variables = variables::read(component, env)?;
     settings.apply(variables.assignments);
     settings.apply(flags.assignments(env)?);
+    if variables.test_mode {
+        settings.fill_test_mode();
+    }
     settings.fill_defaults(env)?;
     Ok(Loaded {
         config: settings.config()?,

@@ -2,7 +2,7 @@
 //!
 //! `DAEMONEYE_BLESS=1` writes the files anew.
 
-use super::keys::{KEYS, Key, Kind, Preset};
+use super::keys::{KEYS, Key, Kind, Preset, takes_effect_at_once};
 use super::{Layer, file};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -72,7 +72,7 @@ fn example() -> String {
 }
 
 fn table() -> String {
-    let mut out = "| key | default | allowed | what it does |\n|---|---|---|---|\n".to_owned();
+    let mut out = "| key | default | allowed | takes effect | what it does |\n|---|---|---|---|---|\n".to_owned();
     for key in KEYS {
         let (default, remark) = default_of(key);
         let default = match (default.as_str(), remark) {
@@ -82,7 +82,10 @@ fn table() -> String {
         };
         let doc = key.doc.replace('<', "\\<");
         let default = default.replace('<', "\\<");
-        writeln!(out, "| `{}` | {default} | {} | {doc} |", key.path, key.kind.allowed()).unwrap();
+        // The command line reads its configuration each time.
+        let at_once = takes_effect_at_once(&key.path.replace("NAME", "x")) || key.path.starts_with("cli.");
+        let effect = if at_once { "on reload" } else { "on restart" };
+        writeln!(out, "| `{}` | {default} | {} | {effect} | {doc} |", key.path, key.kind.allowed()).unwrap();
     }
     out
 }

@@ -136,6 +136,14 @@ impl Settings {
         Ok(())
     }
 
+    /// Test mode waits for nothing: what is set anywhere else stays.
+    pub(super) fn fill_test_mode(&mut self) {
+        let origin = Origin { layer: Layer::Default, place: "test mode".to_owned() };
+        for (key, value) in [("app.scan_interval_ms", Value::Integer(200)), ("app.max_scan_cpu", Value::Float(50.0))] {
+            self.0.entry(key.to_owned()).or_insert((value, origin.clone()));
+        }
+    }
+
     fn fill(&mut self, key: &str, value: Value) {
         let origin = Origin { layer: Layer::Default, place: "built-in default".to_owned() };
         self.0.entry(key.to_owned()).or_insert((value, origin));

@@ -1,6 +1,6 @@
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -235,11 +235,28 @@ fn variables_that_are_not_keys_are_taken_out_first() {
         event_buffer_size: Some(2048),
         enable_telemetry: Some(true),
         debug_logging: Some(true),
+        test_mode: true,
     };
     assert_eq!(procmond.collector_variables, wanted);
     assert_eq!(procmond.config.app.log_level, LogLevel::Debug);
-    assert!(!procmond.test_mode);
     assert!(host.agent().test_mode);
+    assert_eq!(
+        (host.agent().config.app.scan_interval_ms, origin_of(&procmond, "app.scan_interval_ms").place.as_str()),
+        (200, "test mode")
+    );
+    assert!(!host.load(Component::Cli, &Overrides::default()).unwrap().test_mode);
+    let slow = Host::of_user()
+        .with_variable("DAEMONEYE_AGENT_TEST_MODE", "true")
+        .with_system_file("app.scan_interval_ms = 3000");
+    assert_eq!(slow.agent().config.app.scan_interval_ms, 3_000);
+    let off = Host::of_user().with_variable("DAEMONEYE_AGENT_TEST_MODE", "0");
+    assert_eq!((off.agent().test_mode, off.agent().config.app.scan_interval_ms), (false, 1_000));
+    assert!(
+        Host::of_user()
+            .with_variable("DAEMONEYE_AGENT_TEST_MODE", "maybe")
+            .error(Component::Procmond)
+            .contains("allowed is 1, 0")
+    );
     let host = host.with_variable("PROCMOND_APP__LOG_LEVEL", "error");
     let procmond = host.load(Component::Procmond, &Overrides::default()).unwrap();
     assert_eq!(procmond.config.app.log_level, LogLevel::Error);
@@ -322,6 +339,56 @@ fn directories_are_private_when_made_and_left_alone_when_there() {
     assert_eq!(error.to_string(), format!("cannot use the directory {}", file.display()));
     assert!(error.hint().contains("move the file"), "{}", error.hint());
     assert!(check_directory(&file.join("x"), true).is_err());
+}
+
+#[test]
+fn what_is_read_anew_takes_effect_as_far_as_it_can() {
+    let host = Host::of_user().with_system_file("[app]\nlog_level = \"info\"");
+    let loaded = host.agent();
+    let mut rereader = Rereader::new(Component::Agent, Overrides::default(), host.env.clone(), &loaded);
+    let (reread, _) = rereader.read().unwrap();
+    assert_eq!((&reread.config, reread.changed.len(), reread.pending.len()), (&loaded.config, 0, 0));
+
+    let text = "[app]\nlog_level = \"debug\"\nscan_interval_ms = 500\nmax_scan_cpu = 9\n[agent]\nquery_max_rows = 7\n\
+                query_timeout_ms = 200\nquery_memory_bytes = 2097152\n[sinks.new]\ntype = \"stdout\"\n[rules]\ndir = \"/r\"";
+    let host = host.with_system_file(text);
+    let (reread, new) = rereader.read().unwrap();
+    let sorted = |keys: &[&str]| keys.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let own =
+        ["app.log_level", "app.scan_interval_ms", "app.max_scan_cpu", "agent.query_max_rows", "agent.query_timeout_ms"];
+    let sinks = ["new.type", "new.format", "console.type", "console.format", "log.type", "log.format", "log.path"];
+    let sinks = sinks.map(|key| format!("sinks.{key}"));
+    let wanted: Vec<&str> = own.into_iter().chain(sinks.iter().map(String::as_str)).collect();
+    assert_eq!(reread.changed.iter().cloned().collect::<BTreeSet<_>>(), sorted(&wanted));
+    assert_eq!(reread.pending, ["agent.query_memory_bytes", "rules.dir"]);
+    let config = &reread.config;
+    assert_eq!(
+        (config.app.log_level, config.app.scan_interval_ms, config.app.max_scan_cpu),
+        (LogLevel::Debug, 500, 9.0)
+    );
+    assert_eq!((config.agent.query_max_rows, config.agent.query_timeout_ms), (7, 200));
+    assert_eq!(config.sinks.keys().collect::<Vec<_>>(), ["new"]);
+    assert_eq!(config.agent.query_memory_bytes, loaded.config.agent.query_memory_bytes, "it waits for a restart");
+    assert_eq!(config.rules.dir, loaded.config.rules.dir);
+
+    // What took effect is no change any more; what waits goes on waiting until it is set back.
+    rereader.adopt(&reread, &new);
+    let (again, _) = rereader.read().unwrap();
+    assert_eq!((again.changed.len(), again.pending.as_slice()), (0, reread.pending.as_slice()));
+    let host = host.with_system_file("[app]\nlog_level = \"info\"");
+    assert_eq!(rereader.read().unwrap().0.pending, Vec::<String>::new());
+    drop(host.with_system_file("nonsense"));
+    assert_eq!(rereader.running(), config);
+}
+
+#[test]
+fn a_broken_file_is_an_error_and_no_change() {
+    let host = Host::of_user();
+    let rereader = Rereader::new(Component::Agent, Overrides::default(), host.env.clone(), &host.agent());
+    let host = host.with_system_file("[app]\nlog_levle = 3");
+    assert!(matches!(rereader.read(), Err(ConfigError::UnknownKey { .. })));
+    assert_eq!(rereader.running().app.log_level, LogLevel::Info);
+    drop(host);
 }
 
 proptest! {

@@ -7,19 +7,23 @@ use super::settings::{Assignment, Layer, assignment};
 use std::ffi::OsString;
 use std::str::FromStr;
 
-/// The variables that any collector accepts: `<COMPONENT>_COLLECTOR_…`. They are not keys, and all are checked, but only
-/// `DEBUG_LOGGING` changes something: procmond has one source, a buffer of a fixed size, and no telemetry.
+/// The variables that any collector accepts: `<COMPONENT>_COLLECTOR_…`. They are not keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CollectorVariables {
-    /// `MAX_EVENT_SOURCES`.
+    /// `MAX_EVENT_SOURCES`: the most sources that the collector runs; today every collector has one.
     pub max_event_sources: Option<usize>,
-    /// `EVENT_BUFFER_SIZE`.
+    /// `EVENT_BUFFER_SIZE`: how many items may wait between source and spool.
     pub event_buffer_size: Option<usize>,
-    /// `ENABLE_TELEMETRY`.
+    /// `ENABLE_TELEMETRY`: whether what the collector counts and uses travels with its state; it does when not set.
     pub enable_telemetry: Option<bool>,
     /// `DEBUG_LOGGING`: sets `app.log_level` to `debug`, unless a variable or a flag sets it.
     pub debug_logging: Option<bool>,
+    /// Not a variable of the collector's own: whether it belongs to an agent in test mode, whose environment it has.
+    pub test_mode: bool,
 }
+
+/// Read by the agent, and by the collectors that it starts.
+const TEST_MODE: &str = "DAEMONEYE_AGENT_TEST_MODE";
 
 pub(super) struct Variables {
     pub(super) assignments: Vec<Assignment>,
@@ -31,6 +35,10 @@ pub(super) struct Variables {
 pub(super) fn read(component: Component, env: &Environment) -> Result<Variables, ConfigError> {
     let mut found = Variables { assignments: Vec::new(), test_mode: false, collector: CollectorVariables::default() };
     let mut explicit = Vec::new();
+    if let Some(text) = env.variables.get(TEST_MODE).filter(|text| component != Component::Cli && !text.is_empty()) {
+        found.test_mode = switch(TEST_MODE, text)?;
+        found.collector.test_mode = found.test_mode;
+    }
     for (variable, text) in &env.variables {
         let Some(name) = variable.strip_prefix(component.prefix()) else { continue };
         if text.is_empty() {
@@ -48,7 +56,7 @@ pub(super) fn read(component: Component, env: &Environment) -> Result<Variables,
                     found.assignments.push(assignment("app.log_level", &debug, variable, Layer::Environment)?);
                 }
             }
-            "TEST_MODE" if component == Component::Agent => found.test_mode = switch(variable, text)?,
+            _ if variable == TEST_MODE => {}
             _ => explicit.push(key(component, variable, name, text)?),
         }
     }

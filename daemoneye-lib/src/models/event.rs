@@ -8,6 +8,17 @@ use std::str::FromStr;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub [u8; 16]);
 
+impl Epoch {
+    /// The first epoch of a collector's spool in test mode: always the same, so that the ids of events are.
+    pub fn reproducible(collector: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("daemoneye 2026 test-mode epoch v1");
+        hasher.update(collector.as_bytes());
+        let mut epoch = [0; 16];
+        hasher.finalize_xof().fill(&mut epoch);
+        Self(epoch)
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -259,7 +259,7 @@ proptest! {
 
     #[test]
     fn a_secret_behind_a_flag_is_nowhere(secret in "[a-zA-Z0-9][a-zA-Z0-9 /:=@'\"]{7,40}") {
-        let mut values = vec!["app".to_owned(), "--password".to_owned(), secret.clone(), "end".to_owned()];
+        let mut values = vec!["app".to_owned(), "--password".to_owned(), secret, "end".to_owned()];
         Masker::new(&[]).arguments(&mut values);
         prop_assert_eq!(values, ["app", "--password", "***", "end"]);
     }

@@ -117,7 +117,7 @@ fn collecting(dir: &Path) -> Child {
 
 #[test]
 fn it_scans_without_an_agent_and_ends_in_order_when_asked() {
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for signal in [Signal::TERM, Signal::INT] {
         let dir = tempfile::tempdir().unwrap();
         let mut child = collecting(dir.path());
         let asked = Instant::now();
@@ -131,6 +131,34 @@ fn it_scans_without_an_agent_and_ends_in_order_when_asked() {
             .sum();
         assert!(spooled > 1000, "what was seen waits for an agent: {spooled} bytes");
     }
+}
+
+#[test]
+fn sighup_makes_it_read_its_configuration_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = procmond(dir.path());
+    let config = dir.path().join("config.toml");
+    std::fs::write(&config, "[app]\nscan_interval_ms = 3600000\n").unwrap();
+    let token = "ab".repeat(32) + "\n";
+    let mut child = Child::spawn_with_input(command, token.as_bytes()).unwrap();
+    let known = dir.path().join("data/procmond/known.bin");
+    let patience = Duration::from_secs(20);
+    testkit::wait_for("the first scan to be remembered", patience, || known.exists());
+
+    std::fs::write(&config, "[app]\nnonsense = 1\n").unwrap();
+    child.signal(Signal::HUP).unwrap();
+    testkit::wait_for("the refusal", patience, || child.stderr().contains("the old one stays in force: unknown key"));
+
+    let new =
+        "[app]\nscan_interval_ms = 100\nmax_scan_cpu = 100\nlog_level = \"debug\"\n[collector]\norphan_timeout_s = 7\n";
+    std::fs::write(&config, new).unwrap();
+    child.signal(Signal::HUP).unwrap();
+    // The next scan was an hour away.
+    testkit::wait_for("two scans", patience, || child.stderr().matches("scanned cpu=").count() >= 2);
+    let said = child.stderr();
+    assert!(said.contains("pending=\"collector.orphan_timeout_s\""), "{said}");
+    child.signal(Signal::TERM).unwrap();
+    assert!(child.wait_timeout(Duration::from_secs(10)).unwrap().success());
 }
 
 #[test]

@@ -1,0 +1,487 @@
+//! What `config check` finds beyond what loading refuses: places that cannot be used, and values that are allowed and yet
+//! hardly meant.
+//!
+//! Nothing is touched. Each program is judged by what it would do with the configuration, as the user who checks.
+
+use super::directories::{DirectoryError, Usable, check_directory, check_private_dir};
+use super::environment::Component;
+use super::{Config, Loaded, LogLevel, Sink, disk};
+use rustix::fs::Access;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What was found about one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The dotted key, or the variable.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// How bad it is.
+    pub verdict: Verdict,
+    /// What was found.
+    pub detail: String,
+    /// What the operator can do.
+    pub hint: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// The program runs, and probably not as it was meant.
+    Warning,
+    /// The program does not run with it.
+    Unusable,
+}
+
+/// What is known of the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// What can still be written below a path.
+    pub free_bytes: fn(&Path) -> Option<u64>,
+    /// Whether a path is gone after a restart.
+    pub is_in_memory: fn(&Path) -> bool,
+    /// The memory of the machine.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Host {
+    /// This one.
+    pub fn this() -> Self {
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let kib = total.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        Self {
+            free_bytes: disk::free_bytes,
+            is_in_memory: disk::is_in_memory,
+            memory_bytes: kib.and_then(|kib| kib.checked_mul(1024)),
+        }
+    }
+}
+
+/// Judges what a program would do with its configuration.
+pub fn check(component: Component, loaded: &Loaded, host: &Host) -> Vec<Finding> {
+    let mut check = Check { config: &loaded.config, host, found: Vec::new() };
+    check.socket();
+    match component {
+        Component::Cli => check.reached(),
+        Component::Procmond => {
+            check.own_directories(component);
+            check.reached();
+            check.collecting(loaded);
+        }
+        Component::Agent => {
+            check.own_directories(component);
+            check.private("app.runtime_dir", &loaded.config.app.runtime_dir);
+            check.rules();
+            check.sinks();
+            check.queries();
+            if loaded.test_mode {
+                let detail = "the agent is one for tests: short intervals, and collectors that replay recorded events";
+                check.warn(
+                    "DAEMONEYE_AGENT_TEST_MODE",
+                    "1",
+                    detail.to_owned(),
+                    "unset it on a host that is to be watched",
+                );
+            }
+        }
+    }
+    check.found
+}
+
+struct Check<'a> {
+    config: &'a Config,
+    host: &'a Host,
+    found: Vec<Finding>,
+}
+
+impl Check<'_> {
+    fn add(&mut self, key: &str, value: String, verdict: Verdict, detail: String, hint: Option<String>) {
+        self.found.push(Finding { key: key.to_owned(), value, verdict, detail, hint });
+    }
+
+    fn warn(&mut self, key: &str, value: impl ToString, detail: String, hint: &str) {
+        self.add(key, value.to_string(), Verdict::Warning, detail, Some(hint.to_owned()));
+    }
+
+    fn place(&mut self, key: &str, path: &Path, judged: Result<Usable, DirectoryError>) {
+        let value = path.display().to_string();
+        match judged {
+            Ok(Usable::Exists) => self.add(key, value, Verdict::Ok, "can be used".to_owned(), None),
+            Ok(Usable::CanBeCreated) => self.add(key, value, Verdict::Ok, "will be created".to_owned(), None),
+            Err(error) => {
+                self.add(key, value, Verdict::Unusable, error.source.to_string(), Some(error.hint()));
+            }
+        }
+    }
+
+    fn private(&mut self, key: &str, path: &Path) {
+        self.place(key, path, check_private_dir(path));
+    }
+
+    /// The agent's runtime directory, as the other programs see it.
+    fn reached(&mut self) {
+        let path = &self.config.app.runtime_dir;
+        let judged = check_directory(path, false);
+        if matches!(judged, Ok(Usable::CanBeCreated)) {
+            let value = path.display().to_string();
+            let detail = "not there yet: the agent makes it when it starts".to_owned();
+            self.add("app.runtime_dir", value, Verdict::Ok, detail, None);
+        } else {
+            self.place("app.runtime_dir", path, judged);
+        }
+    }
+
+    /// The system bounds the path of a socket.
+    fn socket(&mut self) {
+        let socket = self.config.app.socket();
+        if std::os::unix::net::SocketAddr::from_pathname(&socket).is_err() {
+            let detail = format!("the path {} is too long for a socket", socket.display());
+            let hint = Some("choose a shorter --runtime-dir, for all programs".to_owned());
+            let value = self.config.app.runtime_dir.display().to_string();
+            self.add("app.runtime_dir", value, Verdict::Unusable, detail, hint);
+        }
+    }
+
+    fn own_directories(&mut self, component: Component) {
+        let app = &self.config.app;
+        let own = app.directory_of(component);
+        self.private("app.data_dir", &own);
+        let data = app.data_dir.display().to_string();
+        if (self.host.is_in_memory)(&own) {
+            let detail = "it lies on a file system in memory: everything in it is gone after a restart of the host";
+            self.warn("app.data_dir", &data, detail.to_owned(), "choose a directory on a disk");
+        }
+        if component == Component::Agent
+            && let Some(free) = (self.host.free_bytes)(&own)
+            && free < LITTLE
+        {
+            let detail = format!("{free} bytes are free there: the event store will soon be refused by the disk");
+            self.warn("app.data_dir", &data, detail, "make room, or choose a directory on another disk");
+        }
+        if matches!(app.log_level, LogLevel::Debug | LogLevel::Trace) {
+            let detail = "each batch, request and scan is logged: a log that grows by megabytes an hour";
+            self.warn("app.log_level", app.log_level.as_str(), detail.to_owned(), "use it while looking for something");
+        }
+    }
+
+    /// What concerns collecting.
+    fn collecting(&mut self, loaded: &Loaded) {
+        let config = self.config;
+        let interval = config.app.scan_interval_ms;
+        if interval < 250 {
+            let detail = format!("{} scans a second, as far as max_scan_cpu allows", 1_000 / interval.max(1));
+            self.warn("app.scan_interval_ms", interval, detail, "1000 is usual; shorter ones see few processes more");
+        }
+        if interval > 10_000 {
+            let detail = format!("a process that lives shorter than {} s may never be seen", interval / 1_000);
+            self.warn("app.scan_interval_ms", interval, detail, "1000 is usual");
+        }
+        if config.app.max_scan_cpu > 25.0 {
+            let detail = format!("scanning may use {} % of a core all the time", config.app.max_scan_cpu);
+            self.warn("app.max_scan_cpu", config.app.max_scan_cpu, detail, "3 is usual");
+        }
+        let (spool, own) = (config.collector.spool_max_bytes, config.app.directory_of(Component::Procmond));
+        if let Some(free) = (self.host.free_bytes)(&own)
+            && spool > free
+        {
+            let detail = format!("{free} bytes are free below {}: the disk is full before the spool is", own.display());
+            self.warn("collector.spool_max_bytes", spool, detail, "lower it, or make room");
+        }
+        let orphan = config.collector.orphan_timeout_s;
+        if (1..10).contains(&orphan) {
+            let detail = "a restart of the agent can take longer, and ends the collector then".to_owned();
+            self.warn("collector.orphan_timeout_s", orphan, detail, "900 is usual, 0 for never");
+        }
+        let buffer = loaded.collector_variables.event_buffer_size;
+        if let Some(items) = buffer.filter(|items| !(16..=65_536).contains(items)) {
+            let detail = if items < 16 {
+                "the source waits for the spool at almost every item"
+            } else {
+                "so many items can be lost when the collector is killed: they are in memory alone"
+            };
+            let name = format!("{}COLLECTOR_EVENT_BUFFER_SIZE", Component::Procmond.prefix());
+            self.warn(&name, items, detail.to_owned(), "1024 is usual");
+        }
+    }
+
+    fn rules(&mut self) {
+        let dir = &self.config.rules.dir;
+        let judged = check_directory(dir, false);
+        let is_missing = matches!(judged, Ok(Usable::CanBeCreated));
+        self.place("rules.dir", dir, judged);
+        match rule_files(dir) {
+            _ if is_missing => {
+                let detail = "it does not exist: the agent makes it; nothing is suspicious without rules".to_owned();
+                self.warn("rules.dir", dir.display(), detail, "copy the shipped rules there");
+            }
+            Ok(0) => {
+                let detail = "there is no *.toml in it: nothing is suspicious to an agent without rules".to_owned();
+                self.warn("rules.dir", dir.display(), detail, "copy the shipped rules there");
+            }
+            Ok(_) => {}
+            Err(RuleFiles::Unreadable) => {}
+            Err(RuleFiles::Open(path, mode)) => {
+                let what = path.display();
+                let detail = format!(
+                    "others than its owner can write to {what} (mode {mode:04o}), and so decide what is an alert"
+                );
+                self.warn("rules.dir", dir.display(), detail, &format!("chmod go-w {what}"));
+            }
+        }
+    }
+
+    fn sinks(&mut self) {
+        let mut files: BTreeMap<&Path, &str> = BTreeMap::new();
+        for (name, sink) in &self.config.sinks {
+            let Sink::File { path, .. } = sink else { continue };
+            let key = format!("sinks.{name}.path");
+            match sink_file(path, &self.config.app.data_dir) {
+                Ok(()) => self.add(&key, path.display().to_string(), Verdict::Ok, "can be written".to_owned(), None),
+                Err(source) => {
+                    let hint = DirectoryError::hint_for(path, &source);
+                    self.add(&key, path.display().to_string(), Verdict::Unusable, source.to_string(), Some(hint));
+                }
+            }
+            if let Some(other) = files.insert(path, name) {
+                let detail = format!("the sink `{other}` writes to the same file");
+                self.warn(&key, path.display(), detail, "give each sink a file of its own");
+            }
+        }
+    }
+
+    fn queries(&mut self) {
+        let agent = &self.config.agent;
+        let memory = agent.query_memory_bytes as u64;
+        if memory < 8 << 20 {
+            let detail =
+                "a query that sorts or joins more than a few thousand rows will be refused its memory".to_owned();
+            self.warn("agent.query_memory_bytes", memory, detail, "67108864 is usual");
+        }
+        if let Some(all) = self.host.memory_bytes
+            && memory > all / 2
+        {
+            let detail = format!("queries may take more than half of the {all} bytes that this host has");
+            self.warn("agent.query_memory_bytes", memory, detail, "67108864 is usual");
+        }
+        if agent.query_timeout_ms < 1_000 {
+            let detail = "a query over a day of events can take longer, and is cut short".to_owned();
+            self.warn("agent.query_timeout_ms", agent.query_timeout_ms, detail, "30000 is usual");
+        }
+        if agent.max_restarts_per_minute == 0 {
+            let detail =
+                "a collector that ends is not started again for a minute: nothing is seen meanwhile".to_owned();
+            self.warn("agent.max_restarts_per_minute", 0, detail, "5 is usual");
+        }
+    }
+}
+
+/// With less room than this, the store's disk is nearly full.
+const LITTLE: u64 = 256 << 20;
+/// Entries of the rules directory that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+
+enum RuleFiles {
+    /// Told by the judgement of the directory.
+    Unreadable,
+    /// Somebody else can write to this one.
+    Open(PathBuf, u32),
+}
+
+/// Counts the rule files, unless others can write to one, or to a directory of them.
+fn rule_files(dir: &Path) -> Result<usize, RuleFiles> {
+    let (mut rules, mut looked, mut left) = (0, 0, vec![dir.to_owned()]);
+    while let Some(path) = left.pop() {
+        let metadata = path.metadata().map_err(|_| RuleFiles::Unreadable)?;
+        let is_rule = path.extension().is_some_and(|extension| extension == "toml");
+        if (is_rule || metadata.is_dir()) && metadata.mode() & 0o022 != 0 {
+            return Err(RuleFiles::Open(path, metadata.mode() & 0o7777));
+        }
+        rules += usize::from(is_rule && metadata.is_file());
+        looked += 1;
+        if metadata.is_dir() && looked < MAX_ENTRIES {
+            let entries = path.read_dir().map_err(|_| RuleFiles::Unreadable)?.flatten();
+            // A link is not followed: it could lead round in circles.
+            let entries = entries.filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_symlink()));
+            left.extend(entries.take(MAX_ENTRIES).map(|entry| entry.path()));
+        }
+    }
+    Ok(rules)
+}
+
+/// Whether the file can be appended to, or made.
+fn sink_file(path: &Path, data_dir: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_symlink() => Err(io::Error::other("it is a symbolic link, which is not followed")),
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Ok(_) => Ok(rustix::fs::access(path, Access::WRITE_OK)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            match check_directory(directory, true).map_err(|error| error.source)? {
+                Usable::Exists => Ok(()),
+                // The data directory is made by the agent before it starts the sinks; no other is made.
+                Usable::CanBeCreated if directory == data_dir => Ok(()),
+                Usable::CanBeCreated => {
+                    Err(io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", directory.display())))
+                }
+            }
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Environment, Overrides, create_private_dir, load};
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt as _;
+    use tempfile::TempDir;
+
+    /// A place where everything is as it should be, with the shipped kind of rules directory.
+    struct Place {
+        dir: TempDir,
+        env: Environment,
+        host: Host,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let dir = tempfile::Builder::new().prefix("de").tempdir().unwrap();
+            let at = |name: &str| dir.path().join(name);
+            for name in ["data", "data/run", "rules"] {
+                create_private_dir(&at(name)).unwrap();
+            }
+            fs::write(at("rules/a.toml"), "").unwrap();
+            fs::set_permissions(at("rules/a.toml"), Permissions::from_mode(0o644)).unwrap();
+            let env = Environment {
+                variables: BTreeMap::from([("HOME".to_owned(), at("home").into_os_string())]),
+                uid: 1000,
+                privileged: false,
+                current_dir: dir.path().to_owned(),
+                system_dir: at("etc"),
+            };
+            let host = Host { free_bytes: |_| Some(1 << 40), is_in_memory: |_| false, memory_bytes: Some(16 << 30) };
+            Self { dir, env, host }
+        }
+
+        /// What is not ok, as `key: detail`, with this configuration beside the directories.
+        fn found(&self, component: Component, text: &str) -> Vec<(Verdict, String)> {
+            let at = |name: &str| self.dir.path().join(name);
+            fs::write(at("c.toml"), text).unwrap();
+            let flags = Overrides::new(Some("c.toml".into()))
+                .with("app.data_dir", "--data-dir", Some(at("data")))
+                .with("rules.dir", "--rules-dir", Some(at("rules")));
+            let loaded = load(component, &flags, &self.env).unwrap();
+            let found = check(component, &loaded, &self.host).into_iter();
+            found
+                .filter(|finding| finding.verdict != Verdict::Ok)
+                .inspect(|finding| assert!(finding.hint.as_ref().is_some_and(|hint| !hint.is_empty()), "{finding:?}"))
+                .map(|Finding { key, detail, verdict, .. }| {
+                    (verdict, format!("{key}: {detail}").replace(&self.dir.path().display().to_string(), ""))
+                })
+                .collect()
+        }
+
+        /// The one thing that is wrong.
+        fn only(&self, component: Component, text: &str, verdict: Verdict, words: &str) {
+            let found = self.found(component, text);
+            assert!(found.len() == 1 && found[0].0 == verdict && found[0].1.contains(words), "{words}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn defaults_on_a_sound_host_are_reasonable_for_every_program() {
+        let place = Place::new();
+        for component in [Component::Agent, Component::Procmond, Component::Cli] {
+            assert_eq!(place.found(component, ""), [], "{component:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_hardly_meant_are_warnings() {
+        let place = Place::new();
+        let warning = |component, text: &str, words: &str| place.only(component, text, Verdict::Warning, words);
+        use Component::{Agent, Procmond};
+        warning(Procmond, "app.scan_interval_ms = 100", "app.scan_interval_ms: 10 scans a second");
+        warning(Procmond, "app.scan_interval_ms = 60000", "shorter than 60 s may never be seen");
+        warning(Procmond, "app.max_scan_cpu = 80", "80 % of a core");
+        warning(Procmond, "collector.orphan_timeout_s = 3", "collector.orphan_timeout_s");
+        warning(Agent, "app.log_level = \"trace\"", "app.log_level");
+        warning(Agent, "agent.query_memory_bytes = 1048576", "refused its memory");
+        warning(Agent, "agent.query_memory_bytes = 17179869184", "more than half of");
+        warning(Agent, "agent.query_timeout_ms = 100", "cut short");
+        warning(Agent, "agent.max_restarts_per_minute = 0", "not started again");
+        let sinks =
+            "[sinks.a]\ntype = \"file\"\npath = \"/tmp/de-none\"\n[sinks.b]\ntype = \"file\"\npath = \"/tmp/de-none\"";
+        warning(Agent, sinks, "sinks.b.path: the sink `a` writes to the same file");
+        // Nothing of the one program's is the other's business.
+        assert_eq!(place.found(Agent, "app.scan_interval_ms = 100"), []);
+    }
+
+    #[test]
+    fn what_the_host_lacks_is_a_warning() {
+        let mut place = Place::new();
+        place.host.is_in_memory = |_| true;
+        place.only(Component::Agent, "", Verdict::Warning, "app.data_dir: it lies on a file system in memory");
+        place.host.is_in_memory = |_| false;
+        place.host.free_bytes = |_| Some(1_000_000);
+        place.only(Component::Procmond, "", Verdict::Warning, "collector.spool_max_bytes: 1000000 bytes are free");
+        place.only(Component::Agent, "", Verdict::Warning, "1000000 bytes are free there: the event store");
+    }
+
+    #[test]
+    fn variables_are_judged_too() {
+        let mut place = Place::new();
+        let set = |place: &mut Place, name: &str, value: &str| {
+            place.env.variables.insert(name.to_owned(), value.into());
+        };
+        set(&mut place, "PROCMOND_COLLECTOR_EVENT_BUFFER_SIZE", "2");
+        place.only(Component::Procmond, "", Verdict::Warning, "PROCMOND_COLLECTOR_EVENT_BUFFER_SIZE: the source waits");
+        set(&mut place, "DAEMONEYE_AGENT_TEST_MODE", "1");
+        place.only(Component::Agent, "", Verdict::Warning, "DAEMONEYE_AGENT_TEST_MODE: the agent is one for tests");
+    }
+
+    #[test]
+    fn rules_that_others_can_write_are_a_warning_and_none_is_too() {
+        let place = Place::new();
+        let at = |name: &str| place.dir.path().join(name);
+        let mode = |name: &str, mode| fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+        let warning = |words: &str| place.only(Component::Agent, "", Verdict::Warning, words);
+        mode("rules/a.toml", 0o664);
+        warning("write to /rules/a.toml (mode 0664)");
+        mode("rules/a.toml", 0o644);
+        mode("rules", 0o757);
+        warning("write to /rules (mode 0757)");
+        mode("rules", 0o755);
+        std::os::unix::fs::symlink(at("rules"), at("rules/round")).unwrap();
+        fs::rename(at("rules/a.toml"), at("rules/a.txt")).unwrap();
+        warning("there is no *.toml in it");
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_with_the_way_out() {
+        let place = Place::new();
+        let unusable = |text: &str, words: &str| place.only(Component::Agent, text, Verdict::Unusable, words);
+        let sink = |path: &str| format!("[sinks.a]\ntype = \"file\"\npath = \"{path}\"");
+        unusable(&sink("/nowhere/at/all/x"), "sinks.a.path: /nowhere/at/all does not exist");
+        unusable(&sink("/proc"), "sinks.a.path: is a directory");
+        let link = place.dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        unusable(&sink(&link.display().to_string()), "symbolic link");
+        let mut config = load(Component::Cli, &Overrides::default(), &place.env).unwrap().config;
+        config.app.runtime_dir = PathBuf::from(format!("/{}", "x".repeat(120)));
+        let mut check = Check { config: &config, host: &place.host, found: Vec::new() };
+        check.socket();
+        assert!(
+            check.found[0].verdict == Verdict::Unusable && check.found[0].detail.contains("too long"),
+            "{:?}",
+            check.found
+        );
+    }
+}
