@@ -7,6 +7,20 @@ _default:
 build:
     cargo build --workspace --bins
 
+# Run the agent in the foreground with the shipped rules; it starts procmond
+run-agent *arguments:
+    cargo xtask up -- {{ arguments }}
+
+# Run procmond alone: `just run-procmond scan` prints what it sees
+run-procmond *arguments:
+    cargo build --workspace --bins
+    cargo run --package procmond -- {{ arguments }}
+
+# Ask a running agent: `just run-cli health`
+run-cli *arguments:
+    cargo build --workspace --bins
+    "${CARGO_TARGET_DIR:-target}/debug/daemoneye-cli" {{ arguments }}
+
 # Run all tests; the programs they start are built with them
 test *arguments:
     cargo test --workspace {{ arguments }}
@@ -21,9 +35,42 @@ lint:
 fmt:
     cargo fmt --all
 
+# Fail when fewer per cent of the lines are run by the tests; our crates alone are instrumented
+coverage threshold="80" *arguments:
+    .ci/coverage {{ threshold }} {{ arguments }}
+
+# Run each fuzz target for so many seconds
+fuzz seconds="60" *filter="fuzz_":
+    BOLERO_RANDOM_TEST_TIME_MS={{ seconds }}000 cargo test --workspace -- {{ filter }}
+
+# Measure what the programs cost on this host
+bench *arguments:
+    cargo xtask measure {{ arguments }}
+
+# Known vulnerabilities (needs the network), licences, sources, banned and doubled crates
+security-scan:
+    "$(.ci/tool cargo-deny 0.20.2)" --locked check
+    "$(.ci/tool cargo-audit 0.22.2 --no-default-features)" audit
+
+# Pack what is shipped; with the profile `dist`, linking takes more than ten minutes
+dist profile="dist":
+    .ci/dist {{ profile }}
+
 # The documentation of the crates
 doc:
     cargo doc --workspace --no-deps --locked
+
+# The book of docs/
+book:
+    .ci/book
+
+# Type-check the whole workspace for Windows, macOS, FreeBSD and ARM64 Linux
+check-systems:
+    .ci/systems check-all
+
+# Run procmond and the bus of Windows under wine
+windows:
+    .ci/systems windows
 
 # Monitor this host in the foreground
 up *arguments:

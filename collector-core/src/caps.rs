@@ -38,6 +38,11 @@ impl SourceCaps {
         Self(0)
     }
 
+    /// The names of the flags that are set.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().filter(move |(flag, _)| self.contains(*flag)).map(|(_, name)| name)
+    }
+
     /// Whether every flag of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -60,9 +65,7 @@ impl BitOrAssign for SourceCaps {
 
 impl fmt::Display for SourceCaps {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> =
-            Self::NAMES.iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| *name).collect();
-        f.write_str(&names.join(","))
+        f.write_str(&self.names().collect::<Vec<_>>().join(","))
     }
 }
 

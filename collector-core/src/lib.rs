@@ -52,6 +52,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics"))]
 
 mod caps;
+mod launch;
+mod orders;
 mod run;
 mod sink;
 mod source;
@@ -62,6 +64,8 @@ pub use caps::SourceCaps;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
 pub use daemoneye_lib::models::event::Epoch;
 pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
+pub use launch::{Launch, LaunchError, main};
+pub use orders::Settings;
 pub use run::{CollectorConfig, CollectorError, Ended, run};
 pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};
 pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};

@@ -4,13 +4,14 @@
 //! source waits; nothing is dropped here. The queue also carries the word to stop, in two steps: *stopping* asks the
 //! source to end and still takes what it emits, *closed* takes nothing any more.
 
+use crate::orders::{Orders, Settings};
 use crate::source::SourceStatus;
 use daemoneye_lib::models::event::Epoch;
-use daemoneye_lib::proto::ipc::CollectedItem;
+use daemoneye_lib::proto::ipc::{CollectedItem, Instructions};
 use prost::Message;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The largest encoded item, in bytes, that a frame of the bus can carry together with its envelope.
@@ -61,7 +62,8 @@ pub enum FlushError {
 pub struct Sink(Arc<Handoff>);
 
 impl Sink {
-    /// Hands over an item, in the order in which things came about; waits while the queue is full.
+    /// Hands over an item, in the order in which things came about; waits while the queue is full, while the collector is
+    /// paused, and, while the process has more in memory than it may, for the queue to be empty.
     ///
     /// While the collector is stopping it still takes what is emitted, for about a second.
     ///
@@ -76,7 +78,7 @@ impl Sink {
             return Err(EmitError::TooLarge { bytes, limit: self.0.max_item });
         }
         let encoded = item.encode_to_vec();
-        let mut state = self.0.wait_while(|state| state.phase != Phase::Closed && !state.has_room(bytes));
+        let mut state = self.0.wait_while(|state| state.phase != Phase::Closed && !state.takes(bytes));
         if state.phase == Phase::Closed {
             return Err(EmitError::Stopped);
         }
@@ -88,18 +90,43 @@ impl Sink {
         Ok(())
     }
 
-    /// Sleeps, and wakes at once when the collector is stopping.
+    /// Sleeps, and wakes at once when the collector is stopping or the source's settings are new. While the collector is
+    /// paused it does not return.
     ///
     /// # Errors
-    /// [`Stopped`] when it is.
+    /// [`Stopped`] when the collector is stopping.
     pub fn pause(&self, duration: Duration) -> Result<(), Stopped> {
-        let state = self.0.lock();
-        let (state, _) = self
-            .0
-            .changed
-            .wait_timeout_while(state, duration, |state| state.phase == Phase::Open)
-            .unwrap_or_else(PoisonError::into_inner);
-        if state.phase == Phase::Open { Ok(()) } else { Err(Stopped) }
+        let began = Instant::now();
+        let mut state = self.0.lock();
+        loop {
+            let left = duration.saturating_sub(began.elapsed());
+            if state.phase != Phase::Open {
+                return Err(Stopped);
+            }
+            state = if state.orders.paused() {
+                self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            } else if left.is_zero() || state.orders.is_news() {
+                return Ok(());
+            } else {
+                self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
+    }
+
+    /// The newest settings. A source that asks for them answers each version with [`Sink::settled`].
+    pub fn settings(&self) -> Settings {
+        self.0.lock().orders.look()
+    }
+
+    /// Says that the settings of this version are in force, or why they are not and what was before still is.
+    pub fn settled(&self, version: u64, taken: Result<(), String>) {
+        self.0.lock().orders.answer(version, taken.err().unwrap_or_default());
+    }
+
+    /// Whether the process has more in memory than `memory_budget_bytes`: a source that keeps what it can do without gives
+    /// it up now.
+    pub fn is_over_budget(&self) -> bool {
+        self.0.lock().orders.over_budget
     }
 
     /// Whether the source shall end.
@@ -179,6 +206,31 @@ impl Intake {
         self.0.lock().epoch = epoch;
     }
 
+    /// Takes new instructions; returns what they change of being paused.
+    pub(crate) fn instruct(&self, wanted: Instructions) -> Option<bool> {
+        let changed = self.0.lock().orders.instruct(wanted);
+        self.0.changed.notify_all();
+        changed
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.0.lock().orders.paused()
+    }
+
+    pub(crate) fn memory_budget(&self) -> Option<u64> {
+        self.0.lock().orders.memory_budget()
+    }
+
+    pub(crate) fn over_budget(&self, over: bool) {
+        self.0.lock().orders.over_budget = over;
+        self.0.changed.notify_all();
+    }
+
+    /// The version of the settings that were taken or refused, and the refusal.
+    pub(crate) fn answered_settings(&self) -> (u64, String) {
+        self.0.lock().orders.answered()
+    }
+
     /// The newest report of the source.
     pub(crate) fn status(&self) -> SourceStatus {
         self.0.lock().status.clone()
@@ -232,6 +284,7 @@ struct State {
     behind: bool,
     phase: Phase,
     status: SourceStatus,
+    orders: Orders,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -253,7 +306,14 @@ impl State {
             behind: false,
             phase: Phase::Open,
             status: SourceStatus::default(),
+            orders: Orders::default(),
         }
+    }
+
+    /// Whether an item of so many bytes may come in now. One that comes while stopping is the last there is to tell.
+    fn takes(&self, bytes: usize) -> bool {
+        let held = self.phase == Phase::Open && self.orders.paused();
+        !held && self.has_room(bytes) && (self.items.is_empty() || !self.orders.over_budget)
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -278,7 +338,6 @@ mod tests {
     use super::*;
     use daemoneye_lib::proto::ipc::{Gap, collected_item::Item};
     use std::thread;
-    use std::time::Instant;
 
     const EPOCH: Epoch = Epoch([1; 16]);
 
@@ -355,6 +414,51 @@ mod tests {
         assert_eq!(sink.emit(item(1)), Ok(()));
         intake.close();
         assert_eq!(sink.emit(item(1)), Err(EmitError::Stopped));
+        assert_eq!(intake.take().len(), 1);
+    }
+
+    #[test]
+    fn a_paused_collector_neither_sleeps_on_nor_takes_items() {
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let paused = |paused| Instructions { paused, ..Instructions::default() };
+        assert_eq!(intake.instruct(paused(true)), Some(true));
+        let working = thread::spawn(move || {
+            sink.pause(Duration::ZERO).unwrap();
+            sink.emit(item(1))
+        });
+        thread::sleep(Duration::from_millis(20));
+        assert!(!working.is_finished());
+        assert_eq!(intake.instruct(paused(false)), Some(false));
+        working.join().unwrap().unwrap();
+        assert_eq!(intake.take().len(), 1);
+    }
+
+    #[test]
+    fn new_settings_wake_a_source_that_asked_for_them() {
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        assert_eq!(sink.settings().version, 0);
+        let waiting = thread::spawn({
+            let sink = sink.clone();
+            move || sink.pause(Duration::from_secs(600)).map(|()| sink.settings())
+        });
+        intake.instruct(Instructions { version: 1, settings: "{\"a\":1}".into(), ..Instructions::default() });
+        let settings = waiting.join().unwrap().unwrap();
+        assert_eq!((settings.version, settings.json.as_str()), (1, "{\"a\":1}"));
+        sink.settled(1, Err("no a".into()));
+        assert_eq!(intake.answered_settings(), (1, "no a".to_owned()));
+    }
+
+    #[test]
+    fn over_its_budget_a_source_yields_until_the_queue_is_empty() {
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        intake.over_budget(true);
+        assert!(sink.is_over_budget());
+        sink.emit(item(1)).unwrap();
+        let emitting = thread::spawn(move || sink.emit(item(1)));
+        thread::sleep(Duration::from_millis(20));
+        assert!(!emitting.is_finished());
+        assert_eq!(intake.take().len(), 1);
+        emitting.join().unwrap().unwrap();
         assert_eq!(intake.take().len(), 1);
     }
 

@@ -5,18 +5,28 @@
 
 use daemoneye_lib::models::rows::{CollectorRow, GapRow, ScanRow};
 use daemoneye_lib::models::time;
-use daemoneye_lib::proto::ipc::{CollectorStatus, Gap, RegisterCollector};
+use daemoneye_lib::proto::ipc::{CollectorStatus, Gap, Instructions, RegisterCollector};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Collectors that can be known at once.
 const MAX_COLLECTORS: usize = 64;
+/// Statuses that may fail to come before a collector is called unresponsive.
+const MISSED: u32 = 3;
+/// What a busy host may add to that.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The collector of this host's processes.
+pub(crate) const PROCMOND: &str = "procmond";
 
 /// A handle on what is known of all collectors.
 #[derive(Clone)]
 pub(crate) struct Collectors {
     agent_started: i64,
     known: Arc<Mutex<BTreeMap<String, Known>>>,
+    /// How often they tell their status.
+    heartbeat: Duration,
 }
 
 /// One collector.
@@ -31,6 +41,38 @@ pub(crate) struct Known {
     pub(crate) supervision: Option<Supervision>,
     /// What it last told of itself.
     pub(crate) status: Option<CollectorStatus>,
+    /// Why its last registration was refused.
+    pub(crate) refused: Option<String>,
+    /// Whether a registration of it was ever accepted: only then is taken what it publishes.
+    admitted: bool,
+    /// When it last said anything of its state.
+    heard: Option<Instant>,
+    /// What it is wanted to do.
+    wanted: Instructions,
+    /// Since when it is wanted to pause, in nanoseconds since 1970.
+    paused_since: Option<i64>,
+    /// The version of its settings that it has answered to, and its refusal.
+    pub(crate) settings: (u64, String),
+}
+
+impl Known {
+    /// Whether nothing has come from it for longer than can be chance.
+    fn is_overdue(&self, heartbeat: Duration) -> bool {
+        self.attached && self.heard.is_some_and(|heard| heard.elapsed() > heartbeat * MISSED + GRACE)
+    }
+
+    /// Whether its settings wait for its answer, or were refused: why.
+    pub(crate) fn unsettled(&self) -> Option<String> {
+        let version = self.wanted.version;
+        match &self.settings {
+            (answered, _) if *answered < version && self.wanted.settings == "{}" => None,
+            (answered, _) if *answered < version => {
+                Some(format!("its settings (version {version}) are not in force yet"))
+            }
+            (_, refusal) if refusal.is_empty() => None,
+            (_, refusal) => Some(format!("it refuses its settings (version {version}): {refusal}")),
+        }
+    }
 }
 
 /// What the supervisor has to say.
@@ -40,11 +82,13 @@ pub(crate) enum Supervision {
     Restarting(String),
     /// It cannot be started.
     Failing(String),
+    /// The configuration says that it shall not run.
+    Disabled,
 }
 
 impl Collectors {
-    pub(crate) fn new() -> Self {
-        Self { agent_started: time::now_ns(), known: Arc::default() }
+    pub(crate) fn new(heartbeat: Duration) -> Self {
+        Self { agent_started: time::now_ns(), known: Arc::default(), heartbeat }
     }
 
     fn with<T>(&self, collector: &str, change: impl FnOnce(&mut Known) -> T) -> Option<T> {
@@ -68,9 +112,80 @@ impl Collectors {
         self.with(collector, |known| known.row.observed_until = observed_until);
     }
 
+    /// What the configuration wants of a collector; returns its instructions when they have changed.
+    pub(crate) fn configure(
+        &self,
+        collector: &str,
+        settings: String,
+        memory_budget_bytes: u64,
+    ) -> Option<Instructions> {
+        let status_interval_ms = u64::try_from(self.heartbeat.as_millis()).unwrap_or(u64::MAX);
+        self.with(collector, |known| {
+            let wanted = &mut known.wanted;
+            let before = wanted.clone();
+            if wanted.version == 0 || wanted.settings != settings {
+                wanted.version += 1;
+                wanted.settings = settings;
+            }
+            wanted.memory_budget_bytes = memory_budget_bytes;
+            wanted.status_interval_ms = status_interval_ms;
+            (*wanted != before).then(|| wanted.clone())
+        })
+        .flatten()
+    }
+
+    /// What an operator wants of a collector: the instructions, and whether it is there to be told; none where there is no
+    /// such collector.
+    pub(crate) fn order(&self, collector: &str, paused: bool) -> Option<(Instructions, bool)> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get_mut(collector)?;
+        if known.wanted.paused != paused {
+            known.wanted.paused = paused;
+            known.paused_since = paused.then(time::now_ns);
+        }
+        Some((known.wanted.clone(), known.attached))
+    }
+
+    /// What is wanted of a collector now.
+    pub(crate) fn instructions(&self, collector: &str) -> Option<Instructions> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(collector).map(|known| known.wanted.clone())
+    }
+
+    /// The configuration says that it shall not run.
+    pub(crate) fn disabled(&self, collector: &str) {
+        self.supervision(collector, Some(Supervision::Disabled), false);
+    }
+
+    /// A registration that was not accepted.
+    pub(crate) fn refused(&self, collector: &str, why: &str) {
+        self.with(collector, |known| {
+            known.refused = Some(why.to_owned());
+            known.admitted = false;
+            known.attached = false;
+            "refused".clone_into(&mut known.row.state);
+        });
+    }
+
+    /// Whether what it publishes is taken.
+    pub(crate) fn is_admitted(&self, collector: &str) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(collector).is_some_and(|known| known.admitted)
+    }
+
+    /// Nothing was read from collectors for a while: their silence in this time says nothing of them.
+    pub(crate) fn listens_again(&self) {
+        for known in self.known.lock().unwrap_or_else(PoisonError::into_inner).values_mut() {
+            known.heard = known.heard.map(|_| Instant::now());
+        }
+    }
+
     /// Returns whether there was room for it.
     pub(crate) fn registered(&self, register: &RegisterCollector) -> bool {
         self.with(&register.collector, |known| {
+            known.admitted = true;
+            known.refused = None;
+            known.heard = Some(Instant::now());
+            known.settings = (0, String::new());
             let row = &mut known.row;
             let same_run = row.start_time == Some(register.started);
             row.mode.clone_from(&register.mode);
@@ -105,6 +220,8 @@ impl Collectors {
 
     pub(crate) fn status(&self, collector: &str, status: &CollectorStatus) {
         self.with(collector, |known| {
+            known.heard = Some(Instant::now());
+            known.settings = (status.settings_version, status.settings_refused.clone());
             known.row.scan_interval_ms = Some(status.scan_interval_ms).filter(|interval| *interval > 0);
             known.row.spool_items = Some(status.spool_items);
             known.row.spool_bytes = Some(status.spool_bytes);
@@ -126,11 +243,12 @@ impl Collectors {
     pub(crate) fn supervision(&self, collector: &str, state: Option<Supervision>, restarted: bool) -> bool {
         let news = self.with(collector, |known| {
             known.row.restarts += u64::from(restarted);
-            if !known.attached {
+            if !known.attached && known.refused.is_none() {
                 match &state {
                     None => "starting".clone_into(&mut known.row.state),
                     Some(Supervision::Restarting(_)) => "restarting".clone_into(&mut known.row.state),
                     Some(Supervision::Failing(_)) => "failing".clone_into(&mut known.row.state),
+                    Some(Supervision::Disabled) => "disabled".clone_into(&mut known.row.state),
                 }
             }
             let news = known.supervision != state;
@@ -150,7 +268,16 @@ impl Collectors {
     }
 
     pub(crate) fn list(&self) -> Vec<Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let present = |known: &Known| {
+            let mut known = known.clone();
+            if known.is_overdue(self.heartbeat) {
+                "unresponsive".clone_into(&mut known.row.state);
+            } else if known.attached && known.wanted.paused {
+                "paused".clone_into(&mut known.row.state);
+            }
+            known
+        };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().map(present).collect()
     }
 
     pub(crate) fn rows(&self) -> Vec<CollectorRow> {
@@ -160,17 +287,102 @@ impl Collectors {
     /// The blindness that is known only from a collector's absence. It is no row of the store: a collector that comes back
     /// with all that it saw leaves none, and one that was down tells of its gap itself.
     pub(crate) fn absent(&self) -> Vec<GapRow> {
-        let absence = |known: Known| GapRow {
-            gap_id: 0,
-            collector: known.row.collector.clone(),
-            gap: Gap {
-                kind: "collector_down".to_owned(),
-                from: known.row.observed_until.unwrap_or(self.agent_started),
-                to: None,
-                count: None,
-                reason: format!("the collector is not attached ({})", known.row.state),
-            },
+        let absence = |known: Known| {
+            let since = known.row.observed_until.unwrap_or(self.agent_started);
+            let (kind, from, reason) = match known.row.state.as_str() {
+                // One more that the operator does not want is not missed; without procmond nobody watches this host.
+                "disabled" if known.row.collector != PROCMOND => return None,
+                "disabled" => {
+                    ("collector_down", since, "the collector is switched off by the configuration".to_owned())
+                }
+                "paused" => {
+                    ("paused", known.paused_since.unwrap_or(since), "the collector is paused by an operator".to_owned())
+                }
+                "unresponsive" => ("collector_down", since, "the collector tells nothing of its state".to_owned()),
+                _ if known.attached => return None,
+                state => ("collector_down", since, format!("the collector is not attached ({state})")),
+            };
+            let gap = Gap { kind: kind.to_owned(), from, to: None, count: None, reason };
+            Some(GapRow { gap_id: 0, collector: known.row.collector, gap })
         };
-        self.list().into_iter().filter(|known| !known.attached).map(absence).collect()
+        self.list().into_iter().filter_map(absence).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
+mod tests {
+    use super::*;
+
+    fn registered(collectors: &Collectors, name: &str) {
+        let register = RegisterCollector { collector: name.to_owned(), ..RegisterCollector::default() };
+        assert!(collectors.registered(&register));
+    }
+
+    fn absent(collectors: &Collectors) -> Vec<(String, String)> {
+        collectors.absent().into_iter().map(|row| (row.collector, row.gap.kind)).collect()
+    }
+
+    fn row(collector: &str, kind: &str) -> (String, String) {
+        (collector.to_owned(), kind.to_owned())
+    }
+
+    #[test]
+    fn only_what_is_wanted_and_not_there_is_missed() {
+        let collectors = Collectors::new(Duration::from_secs(3_600));
+        collectors.configure(PROCMOND, "{}".to_owned(), 0);
+        collectors.configure("other", "{}".to_owned(), 0);
+        collectors.disabled("other");
+        assert_eq!(absent(&collectors), [row(PROCMOND, "collector_down")]);
+        registered(&collectors, PROCMOND);
+        assert_eq!(absent(&collectors), []);
+        assert!(collectors.is_admitted(PROCMOND));
+        collectors.connected(&[]);
+        assert_eq!(absent(&collectors), [row(PROCMOND, "collector_down")]);
+        assert!(collectors.is_admitted(PROCMOND), "what it sent before its end is taken");
+        collectors.refused(PROCMOND, "why");
+        assert!(!collectors.is_admitted(PROCMOND));
+    }
+
+    #[test]
+    fn without_procmond_nobody_looks() {
+        let collectors = Collectors::new(Duration::from_secs(3_600));
+        collectors.disabled(PROCMOND);
+        assert_eq!(absent(&collectors), [row(PROCMOND, "collector_down")]);
+    }
+
+    #[test]
+    fn a_pause_is_a_gap_while_it_lasts_and_counts_for_those_to_come() {
+        let collectors = Collectors::new(Duration::from_secs(3_600));
+        assert!(collectors.order("nobody", true).is_none());
+        collectors.configure("other", "{}".to_owned(), 0);
+        let (instructions, told) = collectors.order("other", true).unwrap();
+        assert!(instructions.paused && !told);
+        registered(&collectors, "other");
+        assert_eq!(absent(&collectors), [row("other", "paused")]);
+        assert!(collectors.instructions("other").unwrap().paused);
+        let (instructions, told) = collectors.order("other", false).unwrap();
+        assert!(!instructions.paused && told);
+        assert_eq!(absent(&collectors), []);
+    }
+
+    #[test]
+    fn settings_have_a_version_that_grows_with_them() {
+        let collectors = Collectors::new(Duration::from_secs(5));
+        let version = |settings: &str| collectors.configure("x", settings.to_owned(), 0).map(|wanted| wanted.version);
+        assert_eq!(
+            [version("{}"), version("{}"), version("{\"a\":1}"), version("{}")],
+            [Some(1), None, Some(2), Some(3)]
+        );
+        registered(&collectors, "x");
+        let unsettled = || collectors.list().remove(0).unsettled();
+        assert_eq!(unsettled(), None, "there is nothing to take");
+        version("{\"a\":1}");
+        assert!(unsettled().unwrap().contains("not in force yet"));
+        let status = CollectorStatus { settings_version: 4, settings_refused: "no a".to_owned(), ..Default::default() };
+        collectors.status("x", &status);
+        assert!(unsettled().unwrap().ends_with("no a"));
+        collectors.status("x", &CollectorStatus { settings_refused: String::new(), ..status });
+        assert_eq!(unsettled(), None);
     }
 }

@@ -1,6 +1,6 @@
 //! How the agent is: what an operator at three in the morning needs to know, and what to do.
 
-use crate::collectors::{Collectors, Known, Supervision};
+use crate::collectors::{Collectors, Known, PROCMOND, Supervision};
 use crate::pipeline::Progress;
 use crate::reload::{ReloadState, Report};
 use crate::space;
@@ -142,6 +142,9 @@ impl Health {
 fn collector(known: &Known) -> ComponentHealth {
     let row = &known.row;
     let name = format!("collector {}", row.collector);
+    if let Some(why) = &known.refused {
+        return component(name, HealthStatus::Failed, format!("not accepted: {why}"), "nothing of it is stored");
+    }
     if !known.attached {
         return match &known.supervision {
             Some(Supervision::Failing(why)) => component(
@@ -156,10 +159,28 @@ fn collector(known: &Known) -> ComponentHealth {
                 why.clone(),
                 "it is being started again; nothing is collected meanwhile",
             ),
+            Some(Supervision::Disabled) if row.collector != PROCMOND => {
+                component(name, HealthStatus::Ok, "switched off by the configuration".to_owned(), "")
+            }
+            Some(Supervision::Disabled) => component(
+                name,
+                HealthStatus::Degraded,
+                "switched off by the configuration".to_owned(),
+                "nobody watches this host's processes: see [collectors.procmond]",
+            ),
             None => component(name, HealthStatus::Starting, "waiting for it to attach".to_owned(), ""),
         };
     }
-    if !known.scanned {
+    if row.state == "unresponsive" {
+        let detail = "it is connected and tells nothing of its state".to_owned();
+        return component(name, HealthStatus::Failed, detail, "see whether its process hangs or is stopped");
+    }
+    if row.state == "paused" {
+        let hint = "what happens meanwhile is not seen: `daemoneye-cli collectors resume` ends it";
+        return component(name, HealthStatus::Degraded, "paused by an operator".to_owned(), hint);
+    }
+    // Others tell what they are told, and need not look around first.
+    if !known.scanned && (row.collector == PROCMOND || row.mode == "poll") {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }
     let mut detail = format!("mode {} ({})", row.mode, row.mode_reason);
@@ -171,6 +192,9 @@ fn collector(known: &Known) -> ComponentHealth {
     }
     for limitation in &row.limitations {
         detail.push_str(&format!("; {limitation}"));
+    }
+    if let Some(why) = known.unsettled() {
+        return component(name, HealthStatus::Degraded, format!("{detail}; {why}"), "see its settings in [collectors]");
     }
     let silent = is_silent(row, time::now_ns());
     if silent {

@@ -3,6 +3,7 @@
 //! A batch is taken only from the collector whose name it bears. The queue to the pipeline is short and waits when it is
 //! full: the broker then stops reading from the collectors, whose spools hold what they cannot send.
 
+use crate::admission;
 use crate::collectors::Collectors;
 use crate::metrics::Metrics;
 use daemoneye_eventbus::proto::control_payload::Control;
@@ -18,28 +19,41 @@ use daemoneye_lib::storage::{Arrived, Store, StoreError};
 use daemoneye_lib::telemetry::batch_id;
 use prost::Message as _;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Sender;
 use tokio::task::block_in_place;
 
 /// Batches of a group that its log lines name.
 const MAX_NAMES: usize = 16;
+/// A wait for the pipeline that collectors may have noticed.
+const LONG: Duration = Duration::from_millis(500);
 
 /// Takes batches from the bus until it closes.
 pub(crate) struct Ingest {
     pub(crate) events: Subscription,
     pub(crate) pipeline: Sender<Arrived>,
     pub(crate) metrics: Metrics,
+    pub(crate) collectors: Collectors,
 }
 
 impl Ingest {
     pub(crate) async fn run(mut self) -> String {
         while let Some(message) = self.events.recv().await {
-            match arrived(message) {
+            let batch = arrived(message).and_then(|batch| match self.collectors.is_admitted(&batch.collector) {
+                true => Ok(batch),
+                false => Err(format!("`{}` is not registered", batch.collector)),
+            });
+            match batch {
                 Ok(batch) => {
                     tracing::debug!(batch = name_of(&batch), "arrived");
                     self.metrics.received(&batch);
+                    let began = Instant::now();
                     if self.pipeline.send(batch).await.is_err() {
                         return "the pipeline has ended".to_owned();
+                    }
+                    // While nothing is taken, nothing is read from collectors either.
+                    if began.elapsed() > LONG {
+                        self.collectors.listens_again();
                     }
                 }
                 Err(why) => {
@@ -87,6 +101,7 @@ pub(crate) struct Registration {
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
     pub(crate) metrics: Metrics,
+    pub(crate) test_mode: bool,
 }
 
 impl Registration {
@@ -115,12 +130,16 @@ impl Registration {
         if request.sender.name != *name {
             return Err(format!("`{}` registers as `{name}`", request.sender.name));
         }
+        if let Err(why) = admission::judge(&register, self.test_mode) {
+            self.collectors.refused(name, &why);
+            return Err(format!("the collector `{name}` {why}"));
+        }
         let committed = block_in_place(|| self.prepare(&register)).map_err(|error| error.to_string())?;
         if !self.collectors.registered(&register) {
             return Err(format!("no room for the collector `{name}`"));
         }
         tracing::info!(collector = %name, mode = %register.mode, pid = register.pid, "a collector is attached");
-        Ok(RegisterReply { committed })
+        Ok(RegisterReply { committed, instructions: self.collectors.instructions(name) })
     }
 
     /// A collector that only polls is blind between its scans, from the beginning and for as long as it does.

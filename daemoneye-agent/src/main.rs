@@ -3,6 +3,7 @@
 //! The one process that opens the event store. It takes what collectors publish on its bus, stores it, evaluates rules,
 //! alerts, supervises procmond and answers the operator. [`run`] is its wiring, and reads as its architecture.
 
+mod admission;
 mod allocator;
 mod args;
 mod collectors;
@@ -11,14 +12,23 @@ mod health;
 mod ingest;
 mod inquiries;
 mod metrics;
+mod orders;
 mod pipeline;
 mod reload;
 mod requests;
 mod run;
 mod space;
+mod spawn;
 mod status;
 mod supervise;
 mod tables;
+
+#[cfg(unix)]
+#[path = "os_unix.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "os_windows.rs"]
+mod os;
 
 use clap::Parser as _;
 use std::io::{self, Write as _};

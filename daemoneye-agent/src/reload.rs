@@ -5,13 +5,13 @@
 //! read its own configuration by the same signal.
 
 use crate::metrics::Metrics;
+use crate::os;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::logging::LogLevelSwitch;
 use daemoneye_lib::config::{Agent, ConfigError, Rereader};
 use daemoneye_lib::models::rows::DeliveryRow;
 use daemoneye_lib::models::time;
-use rustix::process::{Pid, Signal, kill_process};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
@@ -114,11 +114,11 @@ impl Reload {
     fn tell_collector(&self) {
         let peers = self.gate.connected().borrow().clone();
         let pid = peers.iter().find(|peer| peer.name == self.collector).and_then(|peer| peer.pid);
-        let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw) else {
+        let Some(pid) = pid else {
             // It reads the configuration when it starts.
             return;
         };
-        if let Err(error) = kill_process(pid, Signal::HUP) {
+        if let Err(error) = os::ask_to_reread(pid) {
             tracing::warn!(collector = self.collector, %error, "it cannot be told to read its configuration: send it SIGHUP");
         }
     }

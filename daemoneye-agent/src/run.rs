@@ -1,14 +1,17 @@
 //! The wiring: what runs, who talks to whom, and in which order it ends.
 
 use crate::args::{Args, Status, Verb};
-use crate::collectors::Collectors;
+use crate::collectors::{Collectors, PROCMOND};
 use crate::health::Health;
 use crate::ingest::{Ingest, Registration, Statuses};
 use crate::inquiries::{HealthServer, MetricsServer};
 use crate::metrics::{Metrics, Sources};
+use crate::orders::OrderServer;
+use crate::os::{self, SignalKind, signal};
 use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
 use crate::reload::{Reload, ReloadState};
 use crate::requests::{QueryServer, QueryService};
+use crate::spawn::{self, beside_us};
 use crate::status;
 use crate::supervise::Supervisor;
 use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed};
@@ -16,7 +19,7 @@ use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
 use daemoneye_lib::cli::logging::{self, LogLevelSwitch};
 use daemoneye_lib::config::{
-    self, Component, Config, ConfigError, DirectoryError, Environment, Layer, Loaded, Rereader, create_private_dir,
+    self, Component, Config, ConfigError, DirectoryError, Environment, Loaded, Rereader, create_private_dir,
 };
 use daemoneye_lib::detection::query::{Queries, QueryError};
 use daemoneye_lib::detection::rules;
@@ -24,17 +27,17 @@ use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::lock::{DataDirLock, LockError};
 use daemoneye_lib::models::time;
 use daemoneye_lib::storage::{OpenError, Opened, Store, StoreError};
-use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-const PROCMOND: &str = "procmond";
+/// How often collectors tell their status, and how often in test mode.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const TEST_HEARTBEAT: Duration = Duration::from_millis(500);
 /// Batches between ingest and pipeline; when it is full, the bus waits.
 const QUEUE: usize = 16;
 /// Threads that do not block; queries have their own.
@@ -133,17 +136,18 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let mut terminate = signal(SignalKind::terminate())?;
     // The terminal is gone; or, where it is not, the configuration is to be read anew.
     let mut hangup = signal(SignalKind::hangup())?;
-    let arguments = collector_arguments(&loaded, config_file.as_deref());
+    let collectors = Collectors::new(if loaded.test_mode { TEST_HEARTBEAT } else { HEARTBEAT });
+    let spawns = spawn::collectors(&loaded, config_file.as_deref(), &collectors)?;
     let Loaded { config, test_mode, .. } = loaded;
-    let program = collector_program()?;
     let directory = config.app.directory_of(Component::Agent);
     create_private_dir(&config.app.data_dir)?;
     create_private_dir(&config.app.runtime_dir)?;
     let _lock = DataDirLock::acquire(&directory)?;
     let store = open_store(&directory)?;
     let engine = load_rules(&config.rules.dir).await?;
-    let collectors = Collectors::new();
-    collectors.expect(PROCMOND, store.snapshot()?.observed_until(PROCMOND)?);
+    for row in collectors.rows() {
+        collectors.expect(&row.collector, store.snapshot()?.observed_until(&row.collector)?);
+    }
     let progress = Progress::default();
     let metrics = Metrics::new()?;
 
@@ -205,13 +209,13 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
 
     let mut tasks: JoinSet<Result<(&'static str, String), RunError>> = JoinSet::new();
     let (stop_broker, broker_stops) = oneshot::channel::<()>();
-    let bus = [(); 5].map(|()| broker.local("agent"));
+    let bus = [(); 6].map(|()| broker.local("agent"));
     let gate = broker.gate();
     tasks.spawn(async move {
         let ended = broker.run(async { drop(broker_stops.await) }).await;
         Ok(("the bus", ended.map_or_else(|error| error.to_string(), |()| "it was stopped".to_owned())))
     });
-    let [events, registrations, statuses, requests, supervision] = bus;
+    let [events, registrations, statuses, requests, supervision, orders] = bus;
     let (to_pipeline, batches) = mpsc::channel(QUEUE);
     let sources = Sources {
         started: health.started,
@@ -222,8 +226,12 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         queue: to_pipeline.downgrade(),
     };
     let mut pipeline = tokio::spawn(pipeline.run(batches));
-    let ingest =
-        Ingest { events: events.subscribe("events.#").await?, pipeline: to_pipeline, metrics: metrics.clone() };
+    let ingest = Ingest {
+        events: events.subscribe("events.#").await?,
+        pipeline: to_pipeline,
+        collectors: collectors.clone(),
+        metrics: metrics.clone(),
+    };
     let ingest = tasks.spawn(async move { Ok(("ingest", ingest.run().await)) });
     let statuses = Statuses { messages: statuses.subscribe("control.health.#").await?, collectors: collectors.clone() };
     tasks.spawn(async move { Ok(("the collectors' status", statuses.run().await)) });
@@ -232,6 +240,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         store,
         collectors: collectors.clone(),
         metrics: metrics.clone(),
+        test_mode,
     };
     tasks.spawn(async move { Ok(("registration", registration.run().await)) });
     let answers = QueryServer { requests: requests.serve("requests.query").await?, queries: Arc::new(queries) };
@@ -240,6 +249,12 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     tasks.spawn(async move { Ok(("health", answers.run().await)) });
     let answers = MetricsServer { requests: requests.serve("requests.metrics").await?, metrics, sources };
     tasks.spawn(async move { Ok(("metrics", answers.run().await)) });
+    let server = OrderServer {
+        requests: orders.serve("requests.collectors").await?,
+        collectors: collectors.clone(),
+        bus: orders,
+    };
+    tasks.spawn(async move { Ok(("the operators' orders", server.run().await)) });
     let attachments = collectors.clone();
     let mut connected = gate.connected();
     tasks.spawn(async move {
@@ -250,17 +265,17 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         Ok(("the bus", "it is gone".to_owned()))
     });
     let (stop_supervisor, supervisor_stops) = watch::channel(false);
-    let supervisor = Supervisor {
-        name: PROCMOND.to_owned(),
-        program,
-        arguments,
-        data_dir: config.app.directory_of(Component::Procmond),
-        max_restarts_per_minute: config.agent.max_restarts_per_minute,
-        gate,
-        bus: supervision,
-        collectors,
-    };
-    let mut supervisor = tokio::spawn(supervisor.run(supervisor_stops));
+    let mut supervisors = JoinSet::new();
+    for collector in spawns {
+        let supervisor = Supervisor {
+            collector,
+            max_restarts_per_minute: config.agent.max_restarts_per_minute,
+            gate: gate.clone(),
+            bus: supervision.clone(),
+            collectors: collectors.clone(),
+        };
+        supervisors.spawn(supervisor.run(supervisor_stops.clone()));
+    }
     let line = async {
         if show_status {
             status::show(health, progress).await;
@@ -280,7 +295,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         _ = terminate.recv() => Ok("SIGTERM"),
         () = hung_up => Ok("SIGHUP: the terminal is gone"),
         () = line => Ok("the status line"),
-        ended = &mut supervisor => Err(RunError::Ended { what: "supervision", why: format!("{ended:?}") }),
+        Some(ended) = supervisors.join_next() => Err(RunError::Ended { what: "supervision", why: format!("{ended:?}") }),
         ended = &mut pipeline => Err(match ended {
             Ok(Err(error)) => error.into(),
             other => RunError::Ended { what: "the pipeline", why: format!("{other:?}") },
@@ -301,9 +316,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     // In the direction of the data: the source, what it has sent, what is in the queue, the bus.
     let drained = timeout(GRACE, async {
         let _ = stop_supervisor.send(true);
-        if !supervisor.is_finished() {
-            let _ = supervisor.await;
-        }
+        while supervisors.join_next().await.is_some() {}
         ingest.abort();
         if !pipeline.is_finished() {
             match pipeline.await {
@@ -346,35 +359,6 @@ async fn load_rules(directory: &Path) -> Result<DetectionEngine, RunError> {
     Ok(DetectionEngine::new(loaded))
 }
 
-/// A program of ours, which lies where this one does.
-fn beside_us(program: &str) -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX)))
-}
-
-fn collector_program() -> Result<PathBuf, RunError> {
-    let path = beside_us(PROCMOND)?;
-    if path.is_file() { Ok(path) } else { Err(RunError::NoCollector { path }) }
-}
-
-/// What the collector cannot find in the files that it reads too: where this agent is, and what only this agent was told.
-fn collector_arguments(loaded: &Loaded, config_file: Option<&Path>) -> Vec<OsString> {
-    let app = &loaded.config.app;
-    let mut arguments: Vec<OsString> =
-        vec!["--data-dir".into(), app.data_dir.clone().into(), "--runtime-dir".into(), app.runtime_dir.clone().into()];
-    for (key, flag, value) in [
-        ("app.log_level", "--log-level", app.log_level.as_str()),
-        ("app.log_format", "--log-format", app.log_format.as_str()),
-    ] {
-        if loaded.settings.iter().any(|setting| setting.key == key && setting.origin.layer >= Layer::Environment) {
-            arguments.extend([flag.into(), value.into()]);
-        }
-    }
-    if let Some(file) = config_file {
-        arguments.extend(["--config".into(), file.into()]);
-    }
-    arguments
-}
-
 /// Says where everything is, before anything can go wrong.
 fn announce(config: &Config, test_mode: bool) -> io::Result<()> {
     let mut stderr = io::stderr().lock();
@@ -386,7 +370,7 @@ fn announce(config: &Config, test_mode: bool) -> io::Result<()> {
     let cli = beside_us("daemoneye-cli")?;
     let runtime = config.app.runtime_dir.display();
     writeln!(stderr, "  ask it   {} --data-dir {data} --runtime-dir {runtime} health", cli.display())?;
-    if !rustix::process::geteuid().is_root() {
+    if !os::is_root() {
         writeln!(
             stderr,
             "  note     not root: command lines and executables of other users may stay unknown, and answers say so"

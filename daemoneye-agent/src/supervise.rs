@@ -1,4 +1,4 @@
-//! Keeps procmond running: finds it, starts it, adopts one that is alive, starts it again when it ends.
+//! Keeps a collector running: finds it, starts it, adopts one that is alive, starts it again when it ends.
 //!
 //! Whether one is alive is told by the lock on its data directory, which the system releases when it dies. A starting
 //! agent waits for a live one to come back before it does anything else; it never starts a second one beside it.
@@ -7,6 +7,8 @@
 //! users can read, bears a secret.
 
 use crate::collectors::{Collectors, Supervision};
+use crate::os;
+use crate::spawn::Spawn;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Gate, Payload};
@@ -14,9 +16,7 @@ use daemoneye_lib::lock::DataDirLock;
 use daemoneye_lib::proto::ipc::Shutdown;
 use prost::Message as _;
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
@@ -38,10 +38,7 @@ const GRACE: Duration = Duration::from_millis(2_000);
 
 /// What is needed to run one collector.
 pub(crate) struct Supervisor {
-    pub(crate) name: String,
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<OsString>,
-    pub(crate) data_dir: PathBuf,
+    pub(crate) collector: Spawn,
     pub(crate) max_restarts_per_minute: u32,
     pub(crate) gate: Gate,
     pub(crate) bus: Client,
@@ -61,7 +58,7 @@ impl Supervisor {
         let mut backoff = BACKOFF_FIRST;
         loop {
             let began = Instant::now();
-            let ended = if DataDirLock::is_held(&self.data_dir) {
+            let ended = if DataDirLock::is_held(&self.collector.data_dir) {
                 self.adopt(&mut stop).await
             } else {
                 while starts.front().is_some_and(|start| start.elapsed() > MINUTE) {
@@ -70,7 +67,7 @@ impl Supervisor {
                 if starts.len() > self.max_restarts_per_minute as usize {
                     let why = format!(
                         "{} ended {} times within a minute: it is started again when the minute is over",
-                        self.name,
+                        self.collector.name,
                         starts.len()
                     );
                     self.failing(why);
@@ -83,15 +80,15 @@ impl Supervisor {
                 match self.start().await {
                     Ok(child) => self.watch(child, &mut stop).await,
                     Err(error) => {
-                        let why = format!("{} cannot be started: {error}", self.program.display());
+                        let why = format!("{} cannot be started: {error}", self.collector.program.display());
                         self.failing(why.clone());
                         Ended::Gone(why)
                     }
                 }
             };
             let Ended::Gone(why) = ended else { return };
-            tracing::warn!(collector = %self.name, %why, "the collector has ended");
-            self.collectors.supervision(&self.name, Some(Supervision::Restarting(why)), true);
+            tracing::warn!(collector = %self.collector.name, %why, "the collector has ended");
+            self.collectors.supervision(&self.collector.name, Some(Supervision::Restarting(why)), true);
             backoff = if began.elapsed() > STABLE { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_LAST) };
             tokio::select! {
                 () = sleep(backoff) => {}
@@ -101,22 +98,26 @@ impl Supervisor {
     }
 
     fn failing(&self, why: String) {
-        if self.collectors.supervision(&self.name, Some(Supervision::Failing(why.clone())), false) {
-            tracing::error!(collector = %self.name, %why, "nothing is collected");
+        if self.collectors.supervision(&self.collector.name, Some(Supervision::Failing(why.clone())), false) {
+            tracing::error!(collector = %self.collector.name, %why, "nothing is collected");
         }
     }
 
     async fn start(&self) -> io::Result<Child> {
-        let token = self.gate.issue_token(&self.name).map_err(io::Error::other)?;
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).stdin(Stdio::piped()).kill_on_drop(false);
-        own_group(&mut command);
+        let token = self.gate.issue_token(&self.collector.name).map_err(io::Error::other)?;
+        let mut command = Command::new(&self.collector.program);
+        command
+            .args(&self.collector.arguments)
+            .envs(self.collector.variables.iter().map(|(name, value)| (name, value)));
+        // The agent's standard output is for alerts.
+        command.stdin(Stdio::piped()).stdout(io::stderr()).kill_on_drop(false);
+        os::own_group(&mut command);
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A child that is gone before it read its token is found by its end.
             let _ = stdin.write_all(format!("{token}\n").as_bytes()).await;
         }
-        tracing::info!(collector = %self.name, pid = child.id(), "the collector was started");
+        tracing::info!(collector = %self.collector.name, pid = child.id(), "the collector was started");
         Ok(child)
     }
 
@@ -124,15 +125,15 @@ impl Supervisor {
     async fn watch(&self, mut child: Child, stop: &mut watch::Receiver<bool>) -> Ended {
         tokio::select! {
             status = child.wait() => Ended::Gone(match status {
-                Ok(status) => format!("{} ended: {status}", self.name),
-                Err(error) => format!("{} cannot be waited for: {error}", self.name),
+                Ok(status) => format!("{} ended: {status}", self.collector.name),
+                Err(error) => format!("{} cannot be waited for: {error}", self.collector.name),
             }),
             () = stopped(stop) => {
                 self.ask_to_end().await;
                 if timeout(GRACE, child.wait()).await.is_err() {
-                    tracing::warn!(collector = %self.name, "it did not end in time and is killed");
+                    tracing::warn!(collector = %self.collector.name, "it did not end in time and is killed");
                     if let Err(error) = child.kill().await {
-                        tracing::error!(collector = %self.name, %error, "it cannot be killed");
+                        tracing::error!(collector = %self.collector.name, %error, "it cannot be killed");
                     }
                 }
                 Ended::Stopping
@@ -142,17 +143,17 @@ impl Supervisor {
 
     /// Looks after a collector that another agent started.
     async fn adopt(&self, stop: &mut watch::Receiver<bool>) -> Ended {
-        let pid = DataDirLock::last_holder(&self.data_dir);
-        tracing::info!(collector = %self.name, pid, "a live collector is awaited");
+        let pid = DataDirLock::last_holder(&self.collector.data_dir);
+        tracing::info!(collector = %self.collector.name, pid, "a live collector is awaited");
         let began = Instant::now();
         let mut told = false;
-        while DataDirLock::is_held(&self.data_dir) {
-            if self.collectors.is_attached(&self.name) {
+        while DataDirLock::is_held(&self.collector.data_dir) {
+            if self.collectors.is_attached(&self.collector.name) {
                 told = false;
             } else if began.elapsed() > ADOPTION && !told {
                 told = true;
                 let pid = pid.map_or_else(|| "a process".to_owned(), |pid| format!("process {pid}"));
-                self.failing(format!("{pid} holds {} and does not attach: end it", self.data_dir.display()));
+                self.failing(format!("{pid} holds {} and does not attach: end it", self.collector.data_dir.display()));
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
@@ -163,43 +164,34 @@ impl Supervisor {
                 }
             }
         }
-        Ended::Gone(format!("{} of an earlier agent ended", self.name))
+        Ended::Gone(format!("{} of an earlier agent ended", self.collector.name))
     }
 
     async fn end_adopted(&self) {
         // What the bus knows from the system, not what a file says: another process may have that pid by now.
         let peers = self.gate.connected().borrow().clone();
-        let pid = peers.iter().find(|peer| peer.name == self.name).and_then(|peer| peer.pid);
+        let pid = peers.iter().find(|peer| peer.name == self.collector.name).and_then(|peer| peer.pid);
         let began = Instant::now();
-        while DataDirLock::is_held(&self.data_dir) && began.elapsed() < GRACE {
+        while DataDirLock::is_held(&self.collector.data_dir) && began.elapsed() < GRACE {
             sleep(Duration::from_millis(20)).await;
         }
-        if DataDirLock::is_held(&self.data_dir)
-            && let Some(pid) = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
-            && let Err(error) = rustix::process::kill_process(pid, rustix::process::Signal::KILL)
+        if DataDirLock::is_held(&self.collector.data_dir)
+            && let Some(pid) = pid
+            && let Err(error) = os::kill(pid)
         {
-            tracing::error!(collector = %self.name, %error, "it did not end in time and cannot be killed");
+            tracing::error!(collector = %self.collector.name, %error, "it did not end in time and cannot be killed");
         }
     }
 
     async fn ask_to_end(&self) {
         let shutdown = Shutdown { reason: "the agent ends".to_owned() };
         let control = ControlPayload { control: Some(Control::Message(shutdown.encode_to_vec())) };
-        let topic = format!("control.shutdown.{}", self.name);
+        let topic = format!("control.shutdown.{}", self.collector.name);
         if let Err(closed) = self.bus.publish(&topic, Payload::Control(control)).await {
             tracing::debug!(%closed, "the collector cannot be asked to end");
         }
     }
 }
-
-/// A group of its own, so that Ctrl-C in the terminal reaches the agent alone, which ends its collectors in order.
-#[cfg(unix)]
-fn own_group(command: &mut Command) {
-    command.process_group(0);
-}
-
-#[cfg(not(unix))]
-fn own_group(_command: &mut Command) {}
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone means the same.

@@ -1,7 +1,7 @@
 //! The command line as a whole: from arguments to an exit code.
 
 use crate::bus::Agent;
-use crate::commands::{alerts, config, health, metrics, processes, query, rules, validate};
+use crate::commands::{alerts, collectors, config, health, metrics, processes, query, rules, validate};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -46,6 +46,9 @@ enum Command {
     Health,
     /// What the agent counts and measures, as Prometheus reads it
     Metrics,
+    /// Who collects, and how they are
+    #[command(subcommand)]
+    Collectors(collectors::Command),
     /// The configuration in force
     #[command(subcommand)]
     Config(config::Command),
@@ -113,6 +116,7 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
             (Command::Processes(arguments), _) => processes::run(&arguments, &agent, format, screen).await,
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
             (Command::Rules(_), _) => rules::list(&agent, format, screen).await,
+            (Command::Collectors(command), _) => collectors::run(&command, &agent, format, screen).await,
             (Command::Health, _) => health::run(&agent, format, screen).await,
             (Command::Metrics, _) => metrics::run(&agent, arguments.format, screen).await,
             (Command::Config(_) | Command::Query(_), _) => {

@@ -6,8 +6,8 @@ use crate::failure::{Failure, Kind};
 use daemoneye_eventbus::{CallError, Client, ConnectError, Identity};
 use daemoneye_lib::config::Config;
 use daemoneye_lib::proto::ipc::{
-    HealthReport, HealthRequest, MetricsReport, MetricsRequest, QueryParameter, QueryRequest, RequestError,
-    RequestErrorKind,
+    CollectorOrder, CollectorOrderReply, HealthReport, HealthRequest, MetricsReport, MetricsRequest, QueryParameter,
+    QueryRequest, RequestError, RequestErrorKind,
 };
 use prost::Message;
 use std::time::Duration;
@@ -30,6 +30,14 @@ impl Agent {
             Client::connect(&config.app.socket(), Identity::Operator).await.map_err(|error| unconnected(&error))?;
         let query_timeout = Duration::from_millis(config.agent.query_timeout_ms);
         Ok(Self { client: connected.client, query_timeout, width })
+    }
+}
+
+impl Agent {
+    /// Orders a collector to pause, or to go on.
+    pub(crate) async fn order(&self, order: &CollectorOrder) -> Result<CollectorOrderReply, Failure> {
+        let reply = self.client.call("requests.collectors", order.encode_to_vec(), HEALTH_TIMEOUT).await;
+        decode(&reply.map_err(|error| failed_call(error, None, self.width))?)
     }
 }
 

@@ -54,6 +54,9 @@ pub mod topic;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
 
 pub use auth::{Gate, Peer};
 pub use broker::{BindError, Broker, BrokerConfig, RunError};

@@ -13,7 +13,7 @@ use std::{
 
 use interprocess::{
     local_socket::{
-        GenericFilePath, ListenerOptions, ToFsName as _,
+        GenericFilePath, ListenerOptions, Name, ToFsName as _,
         tokio::{Listener, Stream},
         traits::StreamCommon as _,
     },
@@ -27,6 +27,11 @@ pub(crate) fn over_path_limit(path: &Path) -> Option<usize> {
     let fits = |length: &usize| SocketAddr::from_pathname("x".repeat(*length)).is_ok();
     let limit = (1..=1024).take_while(fits).last().unwrap_or(0);
     (path.as_os_str().len() > limit).then_some(limit)
+}
+
+/// What the system calls the socket at a path.
+pub(crate) fn socket_name(path: &Path) -> io::Result<Name<'_>> {
+    path.to_fs_name::<GenericFilePath>()
 }
 
 /// The effective uid of this process.
@@ -94,7 +99,7 @@ pub(crate) fn look_at(path: &Path) -> io::Result<Place> {
 
 /// Creates the socket with mode 0600 and listens on it; dropping the listener removes the file.
 pub(crate) fn listen(path: &Path) -> io::Result<Listener> {
-    ListenerOptions::new().name(path.to_fs_name::<GenericFilePath>()?).mode(0o600).create_tokio()
+    ListenerOptions::new().name(socket_name(path)?).mode(0o600).create_tokio()
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -30,6 +30,12 @@ pub mod config;
 pub mod detection;
 pub mod lock;
 pub mod models;
+#[cfg(unix)]
+#[path = "os/unix.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "os/windows.rs"]
+mod os;
 pub mod proto;
 #[cfg(feature = "storage")]
 pub mod storage;

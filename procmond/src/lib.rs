@@ -17,6 +17,7 @@
 //! * `poller` is a round of that with its summary and the gap before it, `source` the poller under
 //!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
 //!   configuration while it runs;
+//! * `portable` takes the place of `reader` and `scan` on other systems than Linux, whose edges are in `elsewhere`;
 //! * `tasks` does what the agent asks for beside the collection;
 //! * [`cli`] is the program.
 //!
@@ -25,27 +26,71 @@
 #![warn(missing_docs)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics"))]
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("procmond reads the process table of Linux; for other systems it has no source yet");
-
-pub mod cli;
+mod boot;
 mod differ;
 mod digest;
-mod hashing;
-mod limitations;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "environments are not read there"))]
 mod mask;
 mod memory;
 mod pace;
 mod poller;
 mod print;
-mod procfs;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems have fewer reasons"))]
 mod provenance;
-pub mod reader;
-mod reload;
-pub mod scan;
 mod source;
-mod tasks;
+mod stat;
 mod token;
 
+#[cfg(target_os = "linux")]
+pub mod cli;
+#[cfg(target_os = "linux")]
+mod hashing;
+#[cfg(target_os = "linux")]
+mod limitations;
+#[cfg(target_os = "linux")]
+mod procfs;
+#[cfg(target_os = "linux")]
+pub mod reader;
+#[cfg(target_os = "linux")]
+mod reload;
+#[cfg(target_os = "linux")]
+pub mod scan;
+#[cfg(target_os = "linux")]
+mod tasks;
+
+// Other systems: `portable` in the place of reader and scan; tests compare the two on Linux.
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/cli.rs"]
+pub mod cli;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/limitations.rs"]
+mod limitations;
+#[cfg(any(test, not(target_os = "linux")))]
+mod portable;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/procfs.rs"]
+mod procfs;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/reader.rs"]
+pub mod reader;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/reload.rs"]
+mod reload;
+#[cfg(not(target_os = "linux"))]
+#[path = "scan/observe.rs"]
+pub mod scan;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/tasks.rs"]
+mod tasks;
+
+#[cfg(unix)]
+#[path = "cpu_thread.rs"]
+mod cpu;
+#[cfg(windows)]
+#[path = "cpu_wall.rs"]
+mod cpu;
+
+pub use boot::Boot;
 pub use mask::Masker;
-pub use procfs::boot::{Boot, BootError};
+#[cfg(target_os = "linux")]
+pub use procfs::boot::BootError;

@@ -10,11 +10,10 @@
 //! shares, and the digest finds one that a power failure tore.
 
 use crate::differ::{Known, Table};
-use daemoneye_lib::config::open_no_follow;
+use daemoneye_lib::config::{for_owner_alone, open_no_follow};
 use prost::Message;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -152,8 +151,8 @@ impl Keeper {
             _ => {}
         }
         let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        open_no_follow(&mut options, &new)?.write_all(&bytes)?;
+        options.write(true).create_new(true);
+        open_no_follow(for_owner_alone(&mut options), &new)?.write_all(&bytes)?;
         fs::rename(&new, &self.path)?;
         self.written = Some(Instant::now());
         self.rest = Duration::from_secs((bytes.len() / BYTES_PER_SECOND) as u64).min(LONGEST);

@@ -1,14 +1,14 @@
 //! Round after round: a scan, its events, its summary, and the gap before it where there is one.
 
+use crate::boot::Boot;
+use crate::cpu::thread_cpu;
 use crate::differ::{Pass, Table, Tell};
 use crate::memory::{Header, Memory};
-use crate::procfs::boot::Boot;
 use crate::scan::{ProcessCollector, ScanError};
 use collector_core::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{Gap, ScanSummary};
-use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
 
 /// More scans than can have gone by since what is remembered was written, so that after a crash no number comes twice.
@@ -156,11 +156,6 @@ impl<C: ProcessCollector> Poller<C> {
         };
         Some((header, &self.table))
     }
-}
-
-/// What this thread has cost so far.
-pub(crate) fn thread_cpu() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 #[cfg(test)]

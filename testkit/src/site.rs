@@ -30,6 +30,7 @@ pub struct Site {
     programs: Option<PathBuf>,
     user: Option<u32>,
     variables: Vec<(String, String)>,
+    test_mode: bool,
 }
 
 impl Site {
@@ -42,7 +43,7 @@ impl Site {
         }
         std::fs::write(root.path().join("config.toml"), "").map_err(cannot)?;
         let rules = root.path().join("rules");
-        Ok(Self { root, rules, programs: None, user: None, variables: Vec::new() })
+        Ok(Self { root, rules, programs: None, user: None, variables: Vec::new(), test_mode: false })
     }
 
     /// The same with another rules directory, which stays where it is.
@@ -64,6 +65,13 @@ impl Site {
     #[must_use]
     pub fn with_variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same with an agent in test mode.
+    #[must_use]
+    pub fn in_test_mode(mut self) -> Self {
+        self.test_mode = true;
         self
     }
 
@@ -160,6 +168,9 @@ impl Site {
     pub fn agent(&self) -> Result<Command, Failure> {
         let mut command = self.command("daemoneye-agent")?;
         command.arg("run").arg("--rules-dir").arg(&self.rules);
+        if self.test_mode {
+            command.env("DAEMONEYE_AGENT_TEST_MODE", "1");
+        }
         Ok(command)
     }
 

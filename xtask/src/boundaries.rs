@@ -42,6 +42,11 @@ const BOUNDARIES: &[Boundary] = &[
         reason: "the bus knows no process and no alert",
     },
     Boundary {
+        package: "daemoneye-conformance",
+        forbidden: &["daemoneye-lib", "daemoneye-eventbus", "collector-core", "testkit"],
+        reason: "the suite judges by the protocol alone, not by our own code",
+    },
+    Boundary {
         package: "daemoneye-lib",
         forbidden: &["daemoneye-eventbus", "interprocess", "testkit"],
         reason: "the library knows no bus",

@@ -13,10 +13,12 @@ use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
 use daemoneye_eventbus::{
-    Client, Closed, ConnectError, Credential, Identity, Request, Requests, SessionKey, Subscription, Token,
+    CallError, Client, Closed, ConnectError, Credential, Identity, Request, Requests, SessionKey, Subscription, Token,
 };
 use daemoneye_lib::models::event::Epoch;
-use daemoneye_lib::proto::ipc::{BatchAck, CollectorStatus, EventBatch, RegisterCollector, RegisterReply, Shutdown};
+use daemoneye_lib::proto::ipc::{
+    BatchAck, CollectorStatus, EventBatch, Instructions, RegisterCollector, RegisterReply, RequestError, Shutdown,
+};
 use prost::Message;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -36,8 +38,8 @@ type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(super) enum LinkEvent {
     /// It is time for [`Link::connect`].
     Due,
-    /// Registered; this is what the agent has committed already.
-    Up(Vec<(Epoch, u64)>),
+    /// Registered; this is what the agent has committed already, and what it wants.
+    Up(Welcomed),
     /// Not connected, or no longer.
     Down(String),
     /// No credential is left that the agent accepts.
@@ -48,8 +50,16 @@ pub(super) enum LinkEvent {
     Sent,
     /// The agent wants this collector to end.
     Shutdown(String),
+    /// The agent wants something else than before.
+    Instructed(Instructions),
     /// The agent wants this done.
     Task(Request),
+}
+
+/// What the agent answered to the registration.
+pub(super) struct Welcomed {
+    pub(super) committed: Vec<(Epoch, u64)>,
+    pub(super) instructions: Option<Instructions>,
 }
 
 /// The connection and what it takes to get one.
@@ -83,6 +93,7 @@ struct Session {
     client: Client,
     acknowledgements: Subscription,
     shutdown: Subscription,
+    instructions: Subscription,
     tasks: Option<Requests>,
     /// The one publication that is under way.
     sending: Option<Task<Result<(), Closed>>>,
@@ -94,7 +105,7 @@ struct Attempt {
     /// What a token was exchanged for, also when what followed went wrong.
     new_key: Option<SessionKey>,
     refused: bool,
-    outcome: Result<(Session, Vec<(Epoch, u64)>), String>,
+    outcome: Result<(Session, Welcomed), String>,
 }
 
 impl Link {
@@ -216,9 +227,9 @@ impl Link {
         }
         self.refusals = if attempt.refused { self.refusals + 1 } else { 0 };
         match attempt.outcome {
-            Ok((session, committed)) => {
+            Ok((session, welcomed)) => {
                 self.state = State::Up(Box::new(session));
-                LinkEvent::Up(committed)
+                LinkEvent::Up(welcomed)
             }
             Err(reason) if self.refusals >= REFUSALS => LinkEvent::Refused(reason),
             Err(reason) => LinkEvent::Down(reason),
@@ -251,6 +262,12 @@ impl Session {
             message = self.shutdown.recv() => if let Some(message) = message {
                 let reason = control::<Shutdown>(message).map(|shutdown| shutdown.reason);
                 return LinkEvent::Shutdown(reason.unwrap_or_default());
+            },
+            message = self.instructions.recv() => if let Some(message) = message {
+                return match control::<Instructions>(message) {
+                    Some(instructions) => LinkEvent::Instructed(instructions),
+                    None => LinkEvent::Down("the agent sent instructions that cannot be read".to_owned()),
+                };
             },
             sent = sending => if sent.is_ok() {
                 self.sending = None;
@@ -302,11 +319,12 @@ async fn register(
     name: &str,
     registration: RegisterCollector,
     serves_tasks: bool,
-) -> Result<(Session, Vec<(Epoch, u64)>), String> {
+) -> Result<(Session, Welcomed), String> {
     let closed = |error: Closed| error.to_string();
     // Before registering, so that no acknowledgement and no shutdown passes by.
     let acknowledgements = client.subscribe(&format!("control.collector.{name}")).await.map_err(closed)?;
     let shutdown = client.subscribe(&format!("control.shutdown.{name}")).await.map_err(closed)?;
+    let instructions = client.subscribe(&format!("control.config.{name}")).await.map_err(closed)?;
     let tasks = match serves_tasks {
         true => Some(client.serve(&format!("tasks.{name}")).await.map_err(closed)?),
         false => None,
@@ -314,15 +332,27 @@ async fn register(
     let reply = client
         .call(REGISTER_TOPIC, registration.encode_to_vec(), REGISTER_TIMEOUT)
         .await
-        .map_err(|error| format!("cannot register: {error}"))?;
+        .map_err(|error| format!("cannot register: {}", told(&error)))?;
     let reply = RegisterReply::decode(&reply[..]).map_err(|error| format!("the registration's reply: {error}"))?;
     let committed = reply
         .committed
-        .into_iter()
+        .iter()
         .filter_map(|committed| Some((Epoch::try_from(committed.epoch.as_slice()).ok()?, committed.sequence)))
         .collect();
-    let session = Session { client, acknowledgements, shutdown, tasks, sending: None, since: Instant::now() };
-    Ok((session, committed))
+    let (sending, since) = (None, Instant::now());
+    let session = Session { client, acknowledgements, shutdown, instructions, tasks, sending, since };
+    Ok((session, Welcomed { committed, instructions: reply.instructions }))
+}
+
+/// The agent's own words where it refused.
+fn told(error: &CallError) -> String {
+    match error {
+        CallError::Failed(body) => match RequestError::decode(&body[..]) {
+            Ok(refusal) => refusal.message,
+            Err(_) => error.to_string(),
+        },
+        error => error.to_string(),
+    }
 }
 
 fn read_ack(message: EventBusMessage) -> Option<(Epoch, u64)> {

@@ -13,6 +13,7 @@
 
 mod backoff;
 mod link;
+mod memory;
 mod tasks;
 mod terms;
 #[cfg(test)]
@@ -29,9 +30,13 @@ use backoff::Backoff;
 use daemoneye_lib::lock::DataDirLock;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
-use daemoneye_lib::proto::ipc::{CollectorStatus, CollectorTelemetry, EventBatch, RegisterCollector};
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::proto::ipc::{
+    CollectedItem, CollectorStatus, CollectorTelemetry, EventBatch, Gap, Instructions, RegisterCollector,
+};
 use daemoneye_lib::telemetry::{Usage, batch_id};
 use link::{Link, LinkEvent};
+use prost::Message as _;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -40,7 +45,9 @@ use thread::SourceThread;
 use tokio::time::Instant;
 use window::{PATIENCE, Window};
 
+/// How often the status is told where the agent does not say.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
+const STATUS_AT_MOST: Duration = Duration::from_millis(100);
 /// For the source to end after it was told to.
 const DRAIN: Duration = Duration::from_secs(1);
 /// For the agent to acknowledge what was drained.
@@ -109,6 +116,7 @@ async fn run_with(
         phase: Phase::Running,
         status_every,
         status_at: Instant::now() + status_every,
+        paused_since: None,
         status_due: false,
         alone_since: Some(Instant::now()),
         told_alone: false,
@@ -134,6 +142,7 @@ fn registration(config: &CollectorConfig, description: SourceDescription) -> io:
         mode_reason: description.mode_reason,
         started: now_ns(),
         pid: std::process::id(),
+        source_caps: description.caps.names().map(str::to_owned).collect(),
         capabilities: Some(description.capabilities),
         limitations: description.limitations,
         run,
@@ -161,6 +170,8 @@ struct Collector {
     phase: Phase,
     status_every: Duration,
     status_at: Instant,
+    /// Since when, in nanoseconds since 1970, the source does not observe.
+    paused_since: Option<i64>,
     status_due: bool,
     /// Since when there is no agent.
     alone_since: Option<Instant>,
@@ -245,6 +256,7 @@ impl Collector {
         if now >= self.status_at {
             self.status_at = now + self.status_every;
             self.status_due = true;
+            self.weigh();
             self.tell_dropped();
         }
         if self.window.deadline().is_some_and(|at| now >= at.into()) {
@@ -300,7 +312,7 @@ impl Collector {
                 registration.next_sequence = self.spool.next_sequence();
                 self.link.connect(registration);
             }
-            LinkEvent::Up(committed) => {
+            LinkEvent::Up(link::Welcomed { committed, instructions }) => {
                 tracing::info!(collector = %self.name, "registered with the agent");
                 (self.alone_since, self.told_alone) = (None, false);
                 self.status_due = true;
@@ -311,10 +323,14 @@ impl Collector {
                 if !known && self.spool.has_forgotten() {
                     self.begin_epoch(NewEpoch::ForgottenByAgent)?;
                 }
+                if let Some(instructions) = instructions {
+                    self.instruct(instructions);
+                }
                 // Behind what is committed: the replay.
                 self.spool.rewind();
             }
             LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
+            LinkEvent::Instructed(instructions) => self.instruct(instructions),
             LinkEvent::Sent => {}
             LinkEvent::Task(request) => self.tasks.take(request),
             LinkEvent::Down(reason) => self.lost_link(&reason),
@@ -328,6 +344,40 @@ impl Collector {
             }
         }
         Ok(())
+    }
+
+    /// Follows what the agent wants; while the source does not observe, that is a gap.
+    fn instruct(&mut self, instructions: Instructions) {
+        let asked = Duration::from_millis(instructions.status_interval_ms);
+        self.status_every = if asked.is_zero() { STATUS_EVERY } else { asked.max(STATUS_AT_MOST) };
+        self.status_at = self.status_at.min(Instant::now() + self.status_every);
+        self.status_due = true;
+        match self.intake.instruct(instructions) {
+            Some(true) => {
+                tracing::warn!(collector = %self.name, "paused");
+                self.paused_since = Some(now_ns());
+            }
+            Some(false) => {
+                tracing::warn!(collector = %self.name, "resumed");
+                self.tell_pause();
+            }
+            None => {}
+        }
+        self.weigh();
+    }
+
+    /// Tells the gap of a pause that is over, or that the collector's end ends.
+    fn tell_pause(&mut self) {
+        let Some(from) = self.paused_since.take() else { return };
+        let reason = "the collector was paused by an operator".to_owned();
+        let gap = Gap { kind: "paused".to_owned(), from, to: Some(now_ns()), count: None, reason };
+        self.spool.append(vec![CollectedItem { item: Some(Item::Gap(gap)) }.encode_to_vec()]);
+    }
+
+    /// Compares what the process has in memory with what it may have.
+    fn weigh(&mut self) {
+        let over = self.intake.memory_budget().zip(memory::resident()).is_some_and(|(budget, bytes)| bytes > budget);
+        self.intake.over_budget(over);
     }
 
     fn lost_link(&mut self, reason: &str) {
@@ -393,7 +443,12 @@ impl Collector {
 
     fn status(&self) -> CollectorStatus {
         let source = self.intake.status();
+        let (settings_version, settings_refused) = self.intake.answered_settings();
         CollectorStatus {
+            settings_version,
+            settings_refused,
+            paused: self.intake.is_paused(),
+            memory_bytes: memory::resident().unwrap_or(0),
             spool_bytes: self.spool.bytes(),
             spool_items: self.spool.items(),
             spool_limit_bytes: self.spool.max_bytes(),
@@ -442,6 +497,7 @@ impl Collector {
     fn drained(&mut self) {
         self.intake.close();
         self.spool_items();
+        self.tell_pause();
         self.phase = match std::mem::replace(&mut self.phase, Phase::Running) {
             Phase::Draining(_, outcome) => Phase::Sending(Instant::now() + LAST_WORDS, outcome),
             other => other,

@@ -14,6 +14,8 @@
 
 mod disk;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod open;
 mod read;
 mod segment;

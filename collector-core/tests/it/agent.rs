@@ -4,7 +4,7 @@ use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::{ControlPayload, EventBusMessage};
 use daemoneye_eventbus::{Broker, BrokerConfig, Client, Gate, Payload, Request, Token};
 use daemoneye_lib::proto::ipc::{
-    BatchAck, CollectorStatus, CommittedThrough, EventBatch, RegisterCollector, RegisterReply, Shutdown,
+    BatchAck, CollectorStatus, CommittedThrough, EventBatch, Instructions, RegisterCollector, RegisterReply, Shutdown,
 };
 use prost::Message;
 use std::collections::BTreeMap;
@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) batches: usize,
     pub(crate) registrations: Vec<RegisterCollector>,
     pub(crate) status: Option<CollectorStatus>,
+    /// What it wants of the collector when it registers.
+    pub(crate) instructions: Option<Instructions>,
 }
 
 impl State {
@@ -79,7 +81,7 @@ impl State {
         }
         self.registrations.push(registration);
         let committed = through.into_iter().map(|(epoch, sequence)| CommittedThrough { epoch, sequence }).collect();
-        RegisterReply { committed }
+        RegisterReply { committed, instructions: self.instructions.clone() }
     }
 }
 
@@ -165,6 +167,11 @@ impl Agent {
     pub(crate) async fn shut_collector_down(&self) {
         let message = Shutdown { reason: "the test is over".to_owned() }.encode_to_vec();
         self.publish(&format!("control.shutdown.{NAME}"), message).await;
+    }
+
+    /// Tells the collector what is wanted of it.
+    pub(crate) async fn instruct(&self, instructions: Instructions) {
+        self.publish(&format!("control.config.{NAME}"), instructions.encode_to_vec()).await;
     }
 
     pub(crate) async fn publish(&self, topic: &str, message: Vec<u8>) {

@@ -7,4 +7,5 @@ mod delivery;
 mod ending;
 mod epochs;
 mod identity;
+mod instructions;
 mod tasks;

@@ -4,6 +4,7 @@
 
 mod away;
 mod coexist;
+mod collectors;
 mod damage;
 mod disk;
 mod kills;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use interprocess::local_socket::{GenericFilePath, ToFsName as _, tokio::Stream, traits::tokio::Stream as _};
+use interprocess::local_socket::{tokio::Stream, traits::tokio::Stream as _};
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
@@ -160,7 +160,7 @@ impl Client {
 /// Connects; while the listener's backlog is full, tries again (the caller limits for how long).
 async fn open(path: &Path) -> io::Result<Stream> {
     loop {
-        match Stream::connect(path.to_fs_name::<GenericFilePath>()?).await {
+        match Stream::connect(os::socket_name(path)?).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(20)).await,
             outcome => return outcome,
         }

@@ -6,6 +6,7 @@ mod bind;
 mod calls;
 mod credit;
 mod crowd;
+mod fuzz;
 mod hostile;
 mod identity;
 mod instances;

@@ -3,7 +3,7 @@
 //! A full queue drops the delivery here and not for good: it stays due in the store, from where it is tried again.
 
 use super::format::{alert_json, alert_line};
-use crate::config::{Sink, SinkFormat, open_no_follow};
+use crate::config::{Sink, SinkFormat, for_owner_alone, open_no_follow};
 use crate::models::rows::DeliveryRow;
 use crate::models::text::CLEAR_LINE;
 use crate::models::time;
@@ -11,7 +11,6 @@ use crate::proto::common::Alert;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
@@ -155,8 +154,8 @@ fn line(format: SinkFormat, alert: &Alert) -> String {
 /// Opened for each alert: a file that was rotated away is made anew.
 fn append(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600);
-    open_no_follow(&mut options, path)?.write_all(bytes)
+    options.append(true).create(true);
+    open_no_follow(for_owner_alone(&mut options), path)?.write_all(bytes)
 }
 
 #[cfg(test)]

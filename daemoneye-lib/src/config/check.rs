@@ -6,10 +6,9 @@
 use super::directories::{DirectoryError, Usable, check_directory, check_private_dir};
 use super::environment::Component;
 use super::{Config, Loaded, LogLevel, Sink, disk};
-use rustix::fs::Access;
+use crate::os;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What was found about one key.
@@ -140,7 +139,7 @@ impl Check<'_> {
     /// The system bounds the path of a socket.
     fn socket(&mut self) {
         let socket = self.config.app.socket();
-        if std::os::unix::net::SocketAddr::from_pathname(&socket).is_err() {
+        if !os::fits_a_socket(&socket) {
             let detail = format!("the path {} is too long for a socket", socket.display());
             let hint = Some("choose a shorter --runtime-dir, for all programs".to_owned());
             let value = self.config.app.runtime_dir.display().to_string();
@@ -299,8 +298,11 @@ fn rule_files(dir: &Path) -> Result<usize, RuleFiles> {
     while let Some(path) = left.pop() {
         let metadata = path.metadata().map_err(|_| RuleFiles::Unreadable)?;
         let is_rule = path.extension().is_some_and(|extension| extension == "toml");
-        if (is_rule || metadata.is_dir()) && metadata.mode() & 0o022 != 0 {
-            return Err(RuleFiles::Open(path, metadata.mode() & 0o7777));
+        if let Some((_, mode)) = os::owner_and_mode(&metadata)
+            && (is_rule || metadata.is_dir())
+            && mode & 0o022 != 0
+        {
+            return Err(RuleFiles::Open(path, mode & 0o7777));
         }
         rules += usize::from(is_rule && metadata.is_file());
         looked += 1;
@@ -319,7 +321,7 @@ fn sink_file(path: &Path, data_dir: &Path) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(metadata) if metadata.is_symlink() => Err(io::Error::other("it is a symbolic link, which is not followed")),
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        Ok(_) => Ok(rustix::fs::access(path, Access::WRITE_OK)?),
+        Ok(_) => os::may_write(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let directory = path.parent().unwrap_or(Path::new("/"));
             match check_directory(directory, true).map_err(|error| error.source)? {

@@ -4,11 +4,9 @@
 //! overwrites. One that belongs to somebody else, that others can write to, or that is a symbolic link is refused; a link
 //! in the place of a file is not followed.
 
-use rustix::fs::{Access, OFlags};
-use rustix::io::Errno;
-use std::fs::{DirBuilder, File, OpenOptions};
+use crate::os;
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why a directory cannot be used.
@@ -87,7 +85,7 @@ pub fn create_private_dir(path: &Path) -> Result<(), DirectoryError> {
     };
     let missing: Vec<&Path> = path.ancestors().take_while(|path| is_missing(path)).collect();
     for directory in missing.into_iter().rev() {
-        match DirBuilder::new().mode(0o700).create(directory) {
+        match os::make_private_dir(directory) {
             // Somebody was faster: another of our programs, or somebody who is not to be trusted.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(directory)?,
             made => made.map_err(|source| DirectoryError { path: directory.to_owned(), source })?,
@@ -104,17 +102,16 @@ fn without_trailing_slash(path: &Path) -> PathBuf {
 fn check_private(path: &Path) -> Result<(), DirectoryError> {
     let judge = || {
         let metadata = path.symlink_metadata()?;
-        let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
         if metadata.is_symlink() {
-            Err(Distrust::Link.into())
+            return Err(Distrust::Link.into());
         } else if !metadata.is_dir() {
-            Err(io::ErrorKind::NotADirectory.into())
-        } else if owner != own && owner != 0 {
-            Err(Distrust::Owner { owner, own }.into())
-        } else if metadata.mode() & 0o022 != 0 {
-            Err(Distrust::Writable(metadata.mode() & 0o7777).into())
-        } else {
-            Ok(())
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let own = os::euid();
+        match os::owner_and_mode(&metadata) {
+            Some((owner, _)) if owner != own && owner != 0 => Err(Distrust::Owner { owner, own }.into()),
+            Some((_, mode)) if mode & 0o022 != 0 => Err(Distrust::Writable(mode & 0o7777).into()),
+            _ => Ok(()),
         }
     };
     judge().map_err(|source| DirectoryError { path: path.to_owned(), source })
@@ -125,11 +122,12 @@ fn check_private(path: &Path) -> Result<(), DirectoryError> {
 /// # Errors
 /// Those of opening; a symbolic link is one.
 pub fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    let opened = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path);
-    opened.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::LOOP) => Distrust::Link.into(),
-        _ => error,
-    })
+    os::open_no_follow(options, path)?.ok_or_else(|| Distrust::Link.into())
+}
+
+/// What these options create is for this user alone: mode 0600, or what the directory hands down on Windows.
+pub fn for_owner_alone(options: &mut OpenOptions) -> &mut OpenOptions {
+    os::for_owner_alone(options)
 }
 
 /// What a directory that was judged is.
@@ -147,15 +145,12 @@ pub enum Usable {
 /// When it, or the nearest directory above it that exists, denies what is needed.
 pub fn check_directory(path: &Path, to_write: bool) -> Result<Usable, DirectoryError> {
     let failed = |source| DirectoryError { path: path.to_owned(), source };
-    let wanted = |write| {
-        if write { Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK } else { Access::READ_OK | Access::EXEC_OK }
-    };
     for (index, directory) in path.ancestors().enumerate() {
         match directory.metadata() {
             Ok(metadata) if !metadata.is_dir() => return Err(failed(io::ErrorKind::NotADirectory.into())),
             Ok(_) => {
                 let made = index > 0;
-                rustix::fs::access(directory, wanted(to_write || made)).map_err(|errno| failed(errno.into()))?;
+                os::access(directory, to_write || made).map_err(failed)?;
                 return Ok(if made { Usable::CanBeCreated } else { Usable::Exists });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -182,7 +177,7 @@ pub fn check_private_dir(path: &Path) -> Result<Usable, DirectoryError> {
 mod tests {
     use super::*;
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt, chown, symlink};
     use tempfile::TempDir;
 
     fn refused(path: &Path, why: &str, hint: &str) {

@@ -1,21 +1,16 @@
 //! What the system says of the file system below a path, also where the path itself is not there yet.
 
-use rustix::fs::{statfs, statvfs};
+use crate::os;
 use std::path::Path;
 
 /// What this user can still write on the file system of a path; none where the system does not tell.
 pub fn free_bytes(path: &Path) -> Option<u64> {
-    let found = statvfs(nearest(path)?).ok()?;
-    found.f_bavail.checked_mul(found.f_frsize)
+    os::free_bytes(nearest(path)?)
 }
 
 /// Whether what is written at a path is gone after a restart of the host: a file system in memory.
 pub fn is_in_memory(path: &Path) -> bool {
-    const TMPFS: i128 = 0x0102_1994;
-    const RAMFS: i128 = 0x8584_58f6;
-    let found = nearest(path).and_then(|path| statfs(path).ok());
-    // The type of the field differs from one processor to the next.
-    found.is_some_and(|found| matches!(i128::from(found.f_type), TMPFS | RAMFS))
+    nearest(path).is_some_and(os::is_in_memory)
 }
 
 /// The path, or the nearest directory above it that is there.

@@ -1,5 +1,6 @@
 //! What the process around us looks like, as a value.
 
+use crate::os;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ impl Component {
 pub struct Environment {
     /// Environment variables.
     pub variables: BTreeMap<String, OsString>,
-    /// The effective uid.
+    /// The effective uid; nobody's (`u32::MAX`) on a system without uids.
     pub uid: u32,
     /// Whether the process holds capabilities (on Linux, root does).
     pub privileged: bool,
@@ -53,15 +54,13 @@ pub struct Environment {
 impl Environment {
     /// That of this process.
     pub fn from_process() -> Self {
-        let uid = rustix::process::geteuid().as_raw();
         Self {
             // A name that is not UTF-8 is none of ours, whatever it is replaced with.
             variables: std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect(),
-            uid,
-            privileged: uid == 0
-                || rustix::thread::capabilities(None).is_ok_and(|sets| !(sets.permitted | sets.effective).is_empty()),
+            uid: os::euid(),
+            privileged: os::is_privileged(),
             current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-            system_dir: PathBuf::from("/etc/daemoneye"),
+            system_dir: os::system_dir(),
         }
     }
 
@@ -74,8 +73,7 @@ impl Environment {
         if self.uid == 0 {
             return Some(PathBuf::from("/var/lib/daemoneye"));
         }
-        let state = self.absolute("XDG_STATE_HOME").or_else(|| Some(self.absolute("HOME")?.join(".local/state")))?;
-        Some(state.join("daemoneye"))
+        Some(os::state_home(|variable| self.absolute(variable))?.join("daemoneye"))
     }
 
     /// None when it belongs below the data directory.
@@ -92,7 +90,7 @@ impl Environment {
     }
 
     fn config_home(&self) -> Option<PathBuf> {
-        self.absolute("XDG_CONFIG_HOME").or_else(|| Some(self.absolute("HOME")?.join(".config")))
+        os::config_home(|variable| self.absolute(variable))
     }
 
     /// A directory from a variable. A relative one is ignored, as the XDG specification wants it; so is one that is not

@@ -4,9 +4,9 @@ use super::environment::Environment;
 use super::error::ConfigError;
 use super::keys::{self, is_section};
 use super::settings::{Assignment, Layer, Origin, Overrides};
+use crate::os;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use toml::Value;
 use toml::de::{DeTable, DeValue};
@@ -54,14 +54,14 @@ fn trust(file: &File, path: &Path, uid: u32) -> Result<(), ConfigError> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let file_metadata = file.metadata().map_err(|source| unreadable(path, source))?;
     let directory_metadata = directory.metadata().map_err(|source| unreadable(directory, source))?;
-    let doubt = |what: &str, metadata: &Metadata| {
-        if metadata.uid() != uid {
-            Some(format!("{what} belongs to uid {}, this process runs as uid {uid}", metadata.uid()))
-        } else if metadata.mode() & 0o022 != 0 {
-            Some(format!("{what} can be written by others (mode {:04o})", metadata.mode() & 0o7777))
-        } else {
-            None
+    let doubt = |what: &str, metadata: &Metadata| match os::owner_and_mode(metadata) {
+        Some((owner, _)) if owner != uid => {
+            Some(format!("{what} belongs to uid {owner}, this process runs as uid {uid}"))
         }
+        Some((_, mode)) if mode & 0o022 != 0 => {
+            Some(format!("{what} can be written by others (mode {:04o})", mode & 0o7777))
+        }
+        _ => None,
     };
     match doubt("it", &file_metadata).or_else(|| doubt("its directory", &directory_metadata)) {
         Some(problem) => Err(ConfigError::Untrusted { path: path.to_owned(), problem }),
@@ -130,6 +130,10 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Boolean(value) => Some(Value::Boolean(*value)),
         DeValue::Array(values) => {
             values.iter().map(|value| plain(value.get_ref())).collect::<Option<_>>().map(Value::Array)
+        }
+        DeValue::Table(table) => {
+            let entries = table.iter().map(|(name, value)| Some((name.get_ref().to_string(), plain(value.get_ref())?)));
+            entries.collect::<Option<_>>().map(Value::Table)
         }
         _ => None,
     }

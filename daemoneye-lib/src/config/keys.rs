@@ -5,7 +5,7 @@ use toml::Value;
 /// One thing that can be set.
 #[derive(Debug)]
 pub struct Key {
-    /// Its place in the file, sections separated by dots; `NAME` stands for the name of a sink.
+    /// Its place in the file, sections separated by dots; `NAME` stands for the name of a sink or collector.
     pub path: &'static str,
     /// What it may be.
     pub kind: Kind,
@@ -28,6 +28,10 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `true` or `false`.
     Boolean,
+    /// A program with its arguments.
+    Command,
+    /// Whatever the reader understands: a table.
+    Settings,
     /// A list of names: letters, digits, `_`, `-` and `.`.
     Names,
 }
@@ -189,6 +193,30 @@ pub const KEYS: &[Key] = &[
         doc: "Where the rules are; every *.toml below it is one.",
     },
     Key {
+        path: "collectors.NAME.command",
+        kind: Kind::Command,
+        default: Preset::Unset,
+        doc: "The program of this collector with its arguments: an absolute path, or the name of one that lies beside daemoneye-agent. The collector `procmond` needs none.",
+    },
+    Key {
+        path: "collectors.NAME.enabled",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(true),
+        doc: "Whether the agent runs this collector. Without `procmond` nobody watches the host's processes, and answers say so.",
+    },
+    Key {
+        path: "collectors.NAME.memory_budget_bytes",
+        kind: Kind::Integer(0, 1 << 40),
+        default: Preset::Integer(0),
+        doc: "What this collector's process may keep in memory before it yields; 0 for its own bounds.",
+    },
+    Key {
+        path: "collectors.NAME.settings",
+        kind: Kind::Settings,
+        default: Preset::Unset,
+        doc: "What this collector understands beyond that: it is sent to the collector, which takes or refuses it.",
+    },
+    Key {
         path: "sinks.NAME.type",
         kind: Kind::Choice(&["stdout", "file"]),
         default: Preset::Unset,
@@ -225,8 +253,8 @@ pub fn takes_effect_at_once(key: &str) -> bool {
     pattern(key).is_some_and(|pattern| AT_ONCE.contains(&pattern.as_str()))
 }
 
-/// The section whose second part is a name that the operator chooses.
-pub(super) const NAMED_SECTION: &str = "sinks";
+/// The sections whose second part is a name that the operator chooses.
+pub(super) const NAMED_SECTIONS: [&str; 2] = ["collectors", "sinks"];
 
 /// The entry of the table for a dotted key.
 pub fn find(key: &str) -> Option<&'static Key> {
@@ -234,10 +262,10 @@ pub fn find(key: &str) -> Option<&'static Key> {
     KEYS.iter().find(|known| known.path == pattern)
 }
 
-/// The dotted key with the name of a sink replaced by `NAME`; none where that name is not allowed.
+/// The dotted key with the name of a sink or collector replaced by `NAME`; none where that name is not allowed.
 fn pattern(key: &str) -> Option<String> {
     match key.split('.').collect::<Vec<_>>()[..] {
-        [section, name, leaf] if section == NAMED_SECTION => {
+        [section, name, leaf] if NAMED_SECTIONS.contains(&section) => {
             let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
             (!name.is_empty() && name.chars().all(good)).then(|| format!("{section}.NAME.{leaf}"))
         }
@@ -247,17 +275,19 @@ fn pattern(key: &str) -> Option<String> {
 
 /// Whether tables may stand at this dotted place.
 pub(super) fn is_section(path: &str) -> bool {
-    let named = path.strip_prefix(NAMED_SECTION).and_then(|rest| rest.strip_prefix('.'));
-    match named {
-        Some(name) => !name.contains('.'),
-        None => KEYS.iter().any(|key| key.path.split('.').next() == Some(path)),
+    match path.split_once('.') {
+        Some((section, name)) if NAMED_SECTIONS.contains(&section) => !name.contains('.'),
+        _ => KEYS.iter().any(|key| key.path.split('.').next() == Some(path)),
     }
 }
 
 /// The known key, or section, that was most probably meant.
 pub(super) fn nearest(key: &str) -> String {
     let leaf = |path: &str| path.rsplit('.').next().map(str::to_owned);
-    let name = key.strip_prefix("sinks.").and_then(|rest| rest.split('.').next()).unwrap_or("NAME");
+    let name = match key.split('.').collect::<Vec<_>>()[..] {
+        [section, name, ..] if NAMED_SECTIONS.contains(&section) => name,
+        _ => "NAME",
+    };
     let score = |known: &str| {
         // The right name in the wrong section is nearer than any misspelling.
         if leaf(known) == leaf(key) { 2.0 } else { strsim::normalized_damerau_levenshtein(known, key) }
@@ -268,6 +298,13 @@ pub(super) fn nearest(key: &str) -> String {
         .chain(KEYS.iter().map(|known| known.path.replace("NAME", name)))
         .max_by(|a, b| score(a).total_cmp(&score(b)))
         .unwrap_or_default()
+}
+
+/// A program, and arguments of any text.
+fn is_command(words: &[Value]) -> bool {
+    let text = |word: &Value| word.as_str().is_some_and(|word| !word.contains('\0'));
+    let program = words.first().and_then(Value::as_str).unwrap_or_default();
+    !program.is_empty() && (program.starts_with('/') || !program.contains('/')) && words.iter().all(text)
 }
 
 fn is_name(text: &str) -> bool {
@@ -290,6 +327,9 @@ impl Kind {
             (Self::Real(min, max), Value::Float(number)) if (*min..=*max).contains(&number) => Ok(Value::Float(number)),
             (Self::Choice(words), Value::String(word)) if words.contains(&word.as_str()) => Ok(Value::String(word)),
             (Self::Boolean, Value::Boolean(value)) => Ok(Value::Boolean(value)),
+            (Self::Command, Value::String(program)) => self.check(Value::Array(vec![Value::String(program)])),
+            (Self::Command, Value::Array(words)) if is_command(&words) => Ok(Value::Array(words)),
+            (Self::Settings, Value::Table(settings)) => Ok(Value::Table(settings)),
             (Self::Names, Value::Array(names)) if names.iter().all(|name| name.as_str().is_some_and(is_name)) => {
                 Ok(Value::Array(names))
             }
@@ -300,10 +340,11 @@ impl Kind {
     /// A value from a flag or a variable, where everything is text.
     pub(super) fn parse(&self, text: &str) -> Result<Value, String> {
         let value = match self {
-            Self::Path | Self::Choice(_) => Some(Value::String(text.to_owned())),
+            Self::Path | Self::Choice(_) | Self::Command => Some(Value::String(text.to_owned())),
             Self::Integer(..) => text.trim().parse().ok().map(Value::Integer),
             Self::Real(..) => text.trim().parse().ok().map(Value::Float),
             Self::Boolean => text.trim().parse().ok().map(Value::Boolean),
+            Self::Settings => serde_json::from_str(text).ok(),
             Self::Names => Some(Value::Array(text.split(',').map(|name| Value::from(name.trim())).collect())),
         };
         value.map_or_else(|| Err(self.allowed()), |value| self.check(value))
@@ -317,6 +358,10 @@ impl Kind {
             Self::Real(min, max) => format!("a number from {min} to {max}"),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Boolean => "true or false".to_owned(),
+            Self::Command => {
+                "a program (an absolute path, or a name without `/`), or an array of it and its arguments".to_owned()
+            }
+            Self::Settings => "a table (in a variable, a JSON object)".to_owned(),
             Self::Names => "a list of names (in a variable, with commas between them)".to_owned(),
         }
     }

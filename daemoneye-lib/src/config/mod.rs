@@ -28,12 +28,15 @@ mod tests;
 mod variables;
 
 pub use check::{Finding, Host, Verdict, check};
-pub use directories::{DirectoryError, Usable, check_directory, check_private_dir, create_private_dir, open_no_follow};
+pub use directories::{
+    DirectoryError, Usable, check_directory, check_private_dir, create_private_dir, for_owner_alone, open_no_follow,
+};
 pub use disk::{free_bytes, is_in_memory};
 pub use environment::{Component, Environment};
 pub use error::ConfigError;
 pub use model::{
     Agent, App, Cli, Collector, Config, LogFormat, LogLevel, OutputFormat, Procmond, Rules, Sink, SinkFormat,
+    SpawnedCollector,
 };
 pub use reload::{Reread, Rereader};
 pub use settings::{Layer, Origin, Overrides, Setting};

@@ -21,6 +21,8 @@ pub struct Config {
     pub collector: Collector,
     /// Where rules come from.
     pub rules: Rules,
+    /// Collectors, by name.
+    pub collectors: BTreeMap<String, SpawnedCollector>,
     /// Where alerts go, by name.
     pub sinks: BTreeMap<String, Sink>,
 }
@@ -113,6 +115,22 @@ pub struct Collector {
 pub struct Rules {
     /// Every `*.toml` below it is a rule.
     pub dir: PathBuf,
+}
+
+/// `[collectors.NAME]`: one collector that the agent runs.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpawnedCollector {
+    /// Its program and the program's arguments; empty for procmond.
+    #[serde(default)]
+    pub command: Vec<String>,
+    /// Whether the agent runs it.
+    pub enabled: bool,
+    /// What its process may keep in memory; 0 for its own bounds.
+    pub memory_budget_bytes: u64,
+    /// What it understands beyond that.
+    #[serde(default)]
+    pub settings: toml::Table,
 }
 
 /// `[sinks.NAME]`: one place where alerts go.

@@ -40,6 +40,8 @@ fn default_of(key: &Key) -> (String, Option<String>) {
 fn sample(key: &Key) -> &'static str {
     match key.path {
         "cli.format" => "\"table\"",
+        "collectors.NAME.command" => "[\"/usr/local/bin/example\", \"--flag\"]",
+        "collectors.NAME.settings" => "{ word = \"text\", number = 1 }",
         "sinks.NAME.type" => "\"file\"",
         "sinks.NAME.format" => "\"jsonl\"",
         "sinks.NAME.path" => "\"/var/log/daemoneye/alerts.jsonl\"",
@@ -55,7 +57,7 @@ fn example() -> String {
         if place != section {
             section = place;
             writeln!(out, "\n[{}]", place.replace("NAME", "example")).unwrap();
-            if place.starts_with("sinks") {
+            if place.starts_with("sinks") || place.starts_with("collectors") {
                 out.insert_str(out.rfind('[').unwrap(), "# ");
             }
         }

@@ -2,7 +2,7 @@
 
 use super::environment::Environment;
 use super::error::ConfigError;
-use super::keys::{self, KEYS, NAMED_SECTION, Preset};
+use super::keys::{self, KEYS, NAMED_SECTIONS, Preset};
 use super::model::Config;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +10,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use toml::{Table, Value};
+
+const PROCMOND: &str = "procmond";
+/// Their directories, or their topics, are something else already.
+const RESERVED: [&str; 6] = ["agent", "cli", "ledger", "register", "rules", "run"];
+/// As on the bus.
+const MAX_NAME: usize = 64;
 
 /// Where a value may come from, lowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,14 +130,17 @@ impl Settings {
         self.fill_directories(env)?;
         for key in KEYS {
             match key.default {
+                Preset::Integer(_) if is_named(key.path) => {}
                 Preset::Integer(number) => self.fill(key.path, Value::Integer(number)),
                 Preset::Real(number) => self.fill(key.path, Value::Float(number)),
                 Preset::Text(text) => self.fill(key.path, Value::from(text)),
-                Preset::Boolean(value) => self.fill(key.path, Value::Boolean(value)),
+                Preset::Boolean(value) if !is_named(key.path) => self.fill(key.path, Value::Boolean(value)),
+                Preset::Boolean(_) => {}
                 Preset::NoNames => self.fill(key.path, Value::Array(Vec::new())),
                 Preset::Place(..) | Preset::Unset => {}
             }
         }
+        self.fill_collectors();
         self.fill_sinks();
         Ok(())
     }
@@ -193,16 +202,27 @@ impl Settings {
         }
     }
 
+    fn fill_collectors(&mut self) {
+        for name in self.names_in("collectors") {
+            self.fill(&format!("collectors.{name}.enabled"), Value::Boolean(true));
+            self.fill(&format!("collectors.{name}.memory_budget_bytes"), Value::Integer(0));
+        }
+    }
+
     fn sink_names(&self) -> BTreeSet<String> {
-        let name = |key: &String| key.strip_prefix("sinks.")?.split('.').next().map(str::to_owned);
+        self.names_in("sinks")
+    }
+
+    fn names_in(&self, section: &str) -> BTreeSet<String> {
+        let name = |key: &String| key.strip_prefix(section)?.strip_prefix('.')?.split('.').next().map(str::to_owned);
         self.0.keys().filter_map(name).collect()
     }
 
     /// The typed configuration.
     pub(super) fn config(&self) -> Result<Config, ConfigError> {
         self.check_sinks()?;
+        self.check_collectors()?;
         let mut root = Table::new();
-        root.insert(NAMED_SECTION.to_owned(), Value::Table(Table::new()));
         for section in KEYS.iter().filter_map(|key| key.path.split('.').next()) {
             root.entry(section).or_insert_with(|| Value::Table(Table::new()));
         }
@@ -221,7 +241,7 @@ impl Settings {
 
     fn check_sinks(&self) -> Result<(), ConfigError> {
         for name in self.sink_names() {
-            let key = |leaf: &str| format!("{NAMED_SECTION}.{name}.{leaf}");
+            let key = |leaf: &str| format!("sinks.{name}.{leaf}");
             let kind = match self.0.get(&key("type")) {
                 Some((Value::String(kind), _)) => kind.as_str(),
                 _ => "",
@@ -240,10 +260,31 @@ impl Settings {
         Ok(())
     }
 
-    /// Every key in the order of the table, sinks last.
+    fn check_collectors(&self) -> Result<(), ConfigError> {
+        for name in self.names_in("collectors") {
+            let key = format!("collectors.{name}.command");
+            let command = self.0.get(&key);
+            let problem = if RESERVED.contains(&name.as_str()) || name.len() > MAX_NAME {
+                format!(
+                    "has a name that a collector cannot have: at most {MAX_NAME} characters, and none of {}",
+                    RESERVED.join(", ")
+                )
+            } else if name == PROCMOND && command.is_some() {
+                "must not be there: procmond is the one beside daemoneye-agent".to_owned()
+            } else if name != PROCMOND && command.is_none() {
+                "is missing: which program is it?".to_owned()
+            } else {
+                continue;
+            };
+            return Err(ConfigError::Inconsistent { key, problem });
+        }
+        Ok(())
+    }
+
+    /// Every key in the order of the table, those with chosen names last.
     pub(super) fn list(&self) -> Vec<Setting> {
-        let named = self.0.keys().filter(|key| key.starts_with("sinks.")).map(String::as_str);
-        let fixed = KEYS.iter().map(|key| key.path).filter(|path| !path.starts_with("sinks."));
+        let named = self.0.keys().map(String::as_str).filter(|key| is_named(key));
+        let fixed = KEYS.iter().map(|key| key.path).filter(|path| !is_named(path));
         let setting = |key: &str| {
             let unset = || Origin { layer: Layer::Default, place: "not set".to_owned() };
             let (value, origin) =
@@ -252,6 +293,11 @@ impl Settings {
         };
         fixed.chain(named).map(setting).collect()
     }
+}
+
+/// Whether the second part of the key is a name that the operator chose.
+fn is_named(key: &str) -> bool {
+    key.split('.').next().is_some_and(|section| NAMED_SECTIONS.contains(&section))
 }
 
 /// Paths are UTF-8 wherever they come from, so nothing is lost here.

@@ -280,6 +280,33 @@ fn sinks_are_checked_as_a_whole() {
 }
 
 #[test]
+fn collectors_are_named_by_the_operator_and_checked_as_a_whole() {
+    let host = Host::of_user().with_system_file(
+        "[collectors.sniffer]\ncommand = [\"/opt/sniff\", \"-v\"]\nmemory_budget_bytes = 1000\n\
+         [collectors.sniffer.settings]\nports = [1, 2]\nwhere = { host = \"a\" }\n\
+         [collectors.other]\ncommand = \"other\"\nenabled = false\n[collectors.procmond]\nenabled = false",
+    );
+    let collectors = host.agent().config.collectors;
+    let sniffer = &collectors["sniffer"];
+    assert_eq!((&sniffer.command[..], sniffer.enabled), (&["/opt/sniff".to_owned(), "-v".to_owned()][..], true));
+    assert_eq!(sniffer.memory_budget_bytes, 1000);
+    assert_eq!(serde_json::to_string(&sniffer.settings).unwrap(), r#"{"ports":[1,2],"where":{"host":"a"}}"#);
+    assert_eq!((&collectors["other"].command[..], collectors["other"].enabled), (&["other".to_owned()][..], false));
+    assert!(!collectors["procmond"].enabled && collectors["procmond"].command.is_empty());
+
+    let error = |text: &str| Host::of_user().with_system_file(text).error(Component::Agent);
+    assert_eq!(error("[collectors.a]\nenabled = true"), "`collectors.a.command` is missing: which program is it?");
+    assert!(error("[collectors.a]\ncommand = \"bin/a\"").contains("an absolute path, or a name without `/`"));
+    assert!(error("[collectors.a]\ncommand = []").contains("allowed is a program"));
+    assert!(error("[collectors.register]\ncommand = \"/a\"").contains("none of agent, cli"));
+    assert!(error("[collectors.procmond]\ncommand = \"/a\"").contains("the one beside daemoneye-agent"));
+    assert!(error("[collectors.A]\ncommand = \"/a\"").starts_with("unknown key `collectors.A.command`"));
+
+    let host = host.with_variable("DAEMONEYE_AGENT_COLLECTORS__SNIFFER__SETTINGS", "{\"ports\": [3]}");
+    assert_eq!(serde_json::to_string(&host.agent().config.collectors["sniffer"].settings).unwrap(), r#"{"ports":[3]}"#);
+}
+
+#[test]
 fn privileges_read_no_file_that_somebody_else_could_have_written() {
     let mut host = Host::of_user().with_user_file("[app]\nlog_level = \"debug\"");
     let directory = host.dir.path().join("home/.config/daemoneye");
@@ -313,7 +340,7 @@ fn settings_list_every_key_with_its_origin() {
     let host = Host::of_user().with_user_file("[app]\ndata_dir = \"/d\"");
     let loaded = host.agent();
     let keys: Vec<_> = loaded.settings.iter().map(|setting| setting.key.as_str()).collect();
-    let fixed = keys::KEYS.iter().map(|key| key.path).filter(|path| !path.starts_with("sinks."));
+    let fixed = keys::KEYS.iter().map(|key| key.path).filter(|path| !path.contains(".NAME."));
     assert!(fixed.zip(&keys).all(|(wanted, found)| wanted == *found), "{keys:?}");
     assert_eq!(origin_of(&loaded, "app.runtime_dir").to_string(), "derived from app.data_dir");
     assert_eq!(origin_of(&loaded, "app.max_scan_cpu").to_string(), "built-in default");

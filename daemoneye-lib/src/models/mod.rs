@@ -8,6 +8,7 @@ pub mod batch;
 pub mod catalog;
 pub mod columns;
 pub mod event;
+pub mod jsonl;
 pub mod key;
 pub mod rows;
 pub mod text;

@@ -1,6 +1,6 @@
 //! What this process uses.
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::os;
 use std::time::Duration;
 
 /// What a process uses, as the system tells.
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub struct Usage {
     /// Resident memory (VmRSS), in bytes; none where the system does not tell.
     pub resident_bytes: Option<u64>,
-    /// Processor time of all its threads so far.
+    /// Processor time of all its threads so far; 0 where the system is not asked.
     pub cpu_time: Duration,
 }
 
@@ -16,10 +16,7 @@ impl Usage {
     /// That of this process now.
     pub fn of_this_process() -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        Self {
-            resident_bytes: resident(&status),
-            cpu_time: Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default(),
-        }
+        Self { resident_bytes: resident(&status), cpu_time: os::cpu_time() }
     }
 }
 

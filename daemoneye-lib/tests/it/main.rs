@@ -5,6 +5,7 @@ mod crashes;
 mod dialect;
 mod engine;
 mod fixture;
+mod fuzz;
 mod limits;
 mod names;
 mod nesting;

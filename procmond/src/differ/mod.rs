@@ -9,7 +9,7 @@ mod table;
 
 pub(crate) use table::{Known, Table};
 
-use crate::procfs::boot::Boot;
+use crate::boot::Boot;
 use crate::provenance as why;
 use crate::scan::{Glance, Interrupted, Observed, Visitor, usage};
 use daemoneye_lib::models::columns::{PROCESS, Value};

@@ -4,7 +4,7 @@
 //! grow: all of it together has a budget, past which an entry keeps its name alone.
 
 use super::identity::Identity;
-use crate::procfs::boot::Boot;
+use crate::boot::Boot;
 use crate::provenance as why;
 use crate::scan::Glance;
 use daemoneye_lib::models::key::process_key;

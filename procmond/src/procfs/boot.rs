@@ -1,22 +1,11 @@
 //! This boot of the host: its id, and how its clock ticks become times.
 
+pub(crate) use crate::boot::Boot;
+
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::path::Path;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// What identifies a boot and dates its processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Boot {
-    /// The kernel's random id of this boot.
-    pub id: String,
-    /// When the host booted, in nanoseconds since 1970-01-01 UTC, as its clock was set when this value was taken.
-    pub time_ns: i64,
-    /// Clock ticks in a second.
-    pub ticks_per_second: u64,
-    /// Bytes in a page of memory.
-    pub page_size: u64,
-}
 
 /// Why nothing is known of this boot.
 #[derive(Debug, thiserror::Error)]
@@ -36,17 +25,6 @@ impl Boot {
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         })
     }
-
-    /// The time of a clock tick of this boot.
-    pub(crate) fn time_of(&self, ticks: u64) -> i64 {
-        self.time_ns.saturating_add(i64::try_from(self.duration_ns(ticks)).unwrap_or(i64::MAX))
-    }
-
-    /// So many clock ticks in nanoseconds.
-    pub(crate) fn duration_ns(&self, ticks: u64) -> u64 {
-        let ns = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);
-        u64::try_from(ns).unwrap_or(u64::MAX)
-    }
 }
 
 fn nanoseconds(time: Timespec) -> i64 {
@@ -57,14 +35,6 @@ fn nanoseconds(time: Timespec) -> i64 {
 mod tests {
     use super::*;
     use daemoneye_lib::models::time::now_ns;
-
-    #[test]
-    fn ticks_become_times() {
-        let boot = Boot { id: "b".into(), time_ns: 1_000, ticks_per_second: 100, page_size: 4096 };
-        assert_eq!(boot.time_of(0), 1_000);
-        assert_eq!(boot.time_of(150), 1_500_001_000);
-        assert_eq!(boot.time_of(u64::MAX), i64::MAX);
-    }
 
     #[test]
     fn this_host_has_booted_and_this_process_started_since() {

@@ -6,6 +6,8 @@
 pub(crate) mod arguments;
 pub(crate) mod boot;
 pub(crate) mod cgroup;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod mounts;
 mod number;
 pub(crate) mod stat;

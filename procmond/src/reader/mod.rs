@@ -3,39 +3,19 @@
 //! A process is opened once, as its directory, and everything is read relative to that: when its pid is recycled in the
 //! middle, the reads answer "gone", and never mix two processes.
 
+mod answer;
 mod host;
 
 #[cfg(test)]
 pub(crate) mod fake;
 
+pub use answer::{Owner, Unreadable};
 pub(crate) use host::identify_open;
 pub use host::{HostProc, OpenError};
+pub(crate) use rustix::io::Errno;
 
 use rustix::fs::FileType;
-use rustix::io::Errno;
 use std::ffi::CStr;
-use std::fmt;
-
-/// Why something of a process could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unreadable {
-    /// The process has ended, or has no such thing.
-    Gone,
-    /// The kernel does not let us.
-    Denied,
-    /// Anything else.
-    Failed(Errno),
-}
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gone => f.write_str("it is gone"),
-            Self::Denied => f.write_str("permission denied"),
-            Self::Failed(errno) => errno.fmt(f),
-        }
-    }
-}
 
 impl From<Errno> for Unreadable {
     fn from(errno: Errno) -> Self {
@@ -45,15 +25,6 @@ impl From<Errno> for Unreadable {
             other => Self::Failed(other),
         }
     }
-}
-
-/// Who a process acts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// Effective user id.
-    pub euid: u32,
-    /// Effective group id.
-    pub egid: u32,
 }
 
 /// A file, whatever its name.

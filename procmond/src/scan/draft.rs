@@ -1,6 +1,6 @@
 //! A record in the making: what the first look gives, and a reason for everything that is not there.
 
-use super::Glance;
+use super::{Glance, usage};
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::{arguments, tty};
@@ -125,10 +125,4 @@ pub(super) fn nothing_left(glance: &Glance<'_>) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Per cent of one core; `None` for no time.
-#[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 53 bits")]
-pub(crate) fn usage(cpu_ns: u64, elapsed_ns: i64) -> Option<f64> {
-    (elapsed_ns > 0).then(|| cpu_ns as f64 * 100.0 / elapsed_ns as f64)
 }

@@ -10,10 +10,11 @@ mod details;
 mod draft;
 mod glance;
 mod image;
+mod observe;
 mod parents;
 
-pub(crate) use draft::usage;
-pub use glance::Glance;
+pub(crate) use observe::usage;
+pub use observe::{Glance, Interrupted, Observed, ProcessCollector, ScanCounts, ScanError, Visitor};
 
 use crate::hashing::Hashes;
 use crate::mask::Masker;
@@ -21,85 +22,11 @@ use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
 use crate::reader::{ProcFs, Unreadable};
 use awaited::Awaited;
-use daemoneye_lib::proto::common::ProcessRecord;
 use details::Details;
 use draft::Draft;
 use image::Files;
 use parents::Parents;
 use rustix::io::Errno;
-
-/// Enumerates the processes of a host.
-pub trait ProcessCollector {
-    /// Shows every process to the visitor, each once.
-    ///
-    /// # Errors
-    ///
-    /// After an error nothing is known about the processes that were not shown.
-    fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError>;
-}
-
-/// What looks at the processes of a scan.
-pub trait Visitor {
-    /// Whether the whole record of this process is wanted.
-    fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted>;
-
-    /// Takes the record that was wanted.
-    fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted>;
-
-    /// A process has this pid, and nothing of it can be read.
-    fn unreadable(&mut self, pid: u32);
-}
-
-/// A process with everything that a scan can know of it.
-pub struct Observed<'a> {
-    /// All of it.
-    pub record: ProcessRecord,
-    /// The first look that it was made from.
-    pub glance: &'a Glance<'a>,
-    /// When the parent that the record names started, in clock ticks since boot.
-    pub parent_start: Option<u64>,
-}
-
-/// The visitor wants to see no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interrupted;
-
-/// What a scan met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ScanCounts {
-    /// Processes that were there.
-    pub processes: u32,
-    /// Those that ended while they were being read.
-    pub vanished: u32,
-    /// Those of which something could not be read for want of permission.
-    pub denied: u32,
-}
-
-/// Why a scan ended before its time.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ScanError {
-    /// The visitor ended it.
-    #[error("the scan was interrupted")]
-    Interrupted,
-    /// The list of processes cannot be read.
-    #[error("cannot list the processes in /proc: {0}")]
-    List(Unreadable),
-    /// The system has no room for a file descriptor, or no memory, to read a process.
-    #[error("cannot read process {pid}: {errno}")]
-    Exhausted {
-        /// Which one.
-        pid: u32,
-        /// What the system said.
-        errno: Errno,
-    },
-}
-
-impl From<Interrupted> for ScanError {
-    fn from(_: Interrupted) -> Self {
-        Self::Interrupted
-    }
-}
 
 /// Environment variables that records carry, where they are set.
 const ENVIRONMENT: [&str; 4] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "SSH_CONNECTION", "SUDO_USER"];

@@ -3,6 +3,7 @@
 use super::*;
 use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess, file};
+use daemoneye_lib::proto::common::ProcessRecord;
 
 static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
 

@@ -4,9 +4,9 @@
 //! between two looks is not seen, and neither is one whose parent ended before it was.
 
 use super::{Tasks, scan_failed};
+use crate::cpu::thread_cpu;
 use crate::differ::{Pass, Table};
 use crate::pace::Pace;
-use crate::poller::thread_cpu;
 use crate::scan::{Glance, Interrupted, Observed, ProcessCollector, Visitor};
 use collector_core::{TaskError, TaskReplies};
 use daemoneye_lib::proto::ipc::DetectionTask;

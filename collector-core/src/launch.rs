@@ -1,0 +1,243 @@
+//! How a collector is started by the agent: the flags, the variables and the token that it is given.
+//!
+//! [`main`] is a whole collector's `main`. The contract, for any language, is `docs/collectors.md`.
+
+use crate::run::{CollectorConfig, CollectorError, Ended, run};
+use crate::source::{EventSource, SourceError};
+use daemoneye_eventbus::Token;
+use daemoneye_lib::cli::logging;
+use daemoneye_lib::config::{CollectorVariables, LogFormat, LogLevel};
+use daemoneye_lib::lock::{DataDirLock, LockError};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The name that the agent knows the collector by.
+const NAME: &str = "DAEMONEYE_COLLECTOR_NAME";
+const SPOOL: &str = "DAEMONEYE_COLLECTOR_SPOOL_MAX_BYTES";
+const ORPHAN: &str = "DAEMONEYE_COLLECTOR_ORPHAN_TIMEOUT_S";
+const DEFAULT_SPOOL: u64 = 64 << 20;
+const DEFAULT_ORPHAN: u64 = 900;
+/// An agent writes the token at once; whoever else left standard input open is not waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// More than a token is long.
+const MAX_LINE: u64 = 256;
+
+/// Why a collector cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// The contract is not kept.
+    #[error("{what} {problem}; daemoneye-agent gives it to the collectors that it starts")]
+    Contract {
+        /// A flag or variable.
+        what: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// What came on standard input is no token.
+    #[error("the line on standard input is no token: {0}")]
+    Token(String),
+    /// Another one runs.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The source cannot be made.
+    #[error("{0}")]
+    Source(SourceError),
+    /// The system refuses something.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// It ended with a failure.
+    #[error(transparent)]
+    Collector(#[from] CollectorError),
+}
+
+/// What a collector was given at its start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// Its name.
+    pub name: String,
+    /// The data directory of all programs; its own is below it.
+    pub data_dir: PathBuf,
+    /// Where the agent's socket is.
+    pub runtime_dir: PathBuf,
+    /// How much it logs.
+    pub log_level: LogLevel,
+    /// How it logs.
+    pub log_format: LogFormat,
+    /// The bound on its spool.
+    pub spool_max_bytes: u64,
+    /// How long it goes on without an agent.
+    pub orphan_timeout: Option<Duration>,
+    /// Its own arguments, from `[collectors.NAME] command`.
+    pub arguments: Vec<OsString>,
+}
+
+impl Launch {
+    /// From the arguments and variables of this process.
+    ///
+    /// # Errors
+    /// Which part of the contract is missing.
+    pub fn from_process() -> Result<Self, LaunchError> {
+        Self::read(std::env::args_os().skip(1), |name| std::env::var_os(name))
+    }
+
+    fn read(
+        arguments: impl Iterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, LaunchError> {
+        let (mut data_dir, mut runtime_dir) = (None, None);
+        let (mut level, mut format) = (None, None);
+        let (mut own, mut arguments) = (Vec::new(), arguments);
+        while let Some(argument) = arguments.next() {
+            let place = match argument.to_str() {
+                Some("--data-dir") => &mut data_dir,
+                Some("--runtime-dir") => &mut runtime_dir,
+                Some("--log-level") => &mut level,
+                Some("--log-format") => &mut format,
+                _ => {
+                    own.push(argument);
+                    continue;
+                }
+            };
+            let flag = argument.to_string_lossy().into_owned();
+            *place = Some(arguments.next().ok_or(LaunchError::Contract { what: flag, problem: "has no value" })?);
+        }
+        let number = |name: &str, default: u64| match variable(name) {
+            None => Ok(default),
+            Some(text) => {
+                let wrong = LaunchError::Contract { what: name.to_owned(), problem: "is no whole number" };
+                text.to_str().and_then(|text| text.parse().ok()).ok_or(wrong)
+            }
+        };
+        let missing = |what: &str| LaunchError::Contract { what: what.to_owned(), problem: "is missing" };
+        let name = variable(NAME).and_then(|name| name.into_string().ok()).ok_or_else(|| missing(NAME))?;
+        if !daemoneye_eventbus::topic::is_segment(&name) {
+            return Err(LaunchError::Contract { what: NAME.to_owned(), problem: "is not made of a-z, 0-9, _ and -" });
+        }
+        let orphan = number(ORPHAN, DEFAULT_ORPHAN)?;
+        Ok(Self {
+            name,
+            data_dir: data_dir.ok_or_else(|| missing("--data-dir"))?.into(),
+            runtime_dir: runtime_dir.ok_or_else(|| missing("--runtime-dir"))?.into(),
+            log_level: level.as_deref().and_then(level_of).unwrap_or(LogLevel::Info),
+            log_format: format.filter(|format| format == "json").map_or(LogFormat::Human, |_| LogFormat::Json),
+            spool_max_bytes: number(SPOOL, DEFAULT_SPOOL)?,
+            orphan_timeout: (orphan > 0).then(|| Duration::from_secs(orphan)),
+            arguments: own,
+        })
+    }
+
+    /// Runs the source until the agent, a signal or a failure ends it.
+    ///
+    /// # Errors
+    /// What the process should end with.
+    pub fn run(self, version: &str, source: Box<dyn EventSource>) -> Result<Ended, LaunchError> {
+        let data_dir = self.data_dir.join(&self.name);
+        let lock = DataDirLock::acquire(&data_dir)?;
+        let token = match token_line() {
+            Some(line) => Some(line.parse::<Token>().map_err(|error| LaunchError::Token(error.to_string()))?),
+            None => None,
+        };
+        let config = CollectorConfig {
+            name: self.name,
+            version: version.to_owned(),
+            data_dir,
+            socket: self.runtime_dir.join("agent.sock"),
+            spool_max_bytes: self.spool_max_bytes,
+            orphan_timeout: self.orphan_timeout,
+            token,
+            // Where the system does not tell it, the spool cannot be proven intact after a restart of the host.
+            boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
+            variables: CollectorVariables::default(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let stop = async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            Ok(run(config, lock, source, stop).await?)
+        })
+    }
+}
+
+/// The `main` of a collector: reads what the agent gave it, makes the source, runs it, and says on stderr why it failed.
+pub fn main(version: &str, source: impl FnOnce(&Launch) -> Result<Box<dyn EventSource>, SourceError>) -> ExitCode {
+    let done = Launch::from_process().and_then(|launch| {
+        logging::init(launch.log_level, launch.log_format);
+        let source = source(&launch).map_err(LaunchError::Source)?;
+        launch.run(version, source)
+    });
+    match done {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn level_of(word: &OsStr) -> Option<LogLevel> {
+    [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]
+        .into_iter()
+        .find(|level| word == level.as_str())
+}
+
+/// The line on standard input, unless that is a terminal, at its end, or silent.
+fn token_line() -> Option<String> {
+    if io::stdin().is_terminal() {
+        return None;
+    }
+    // A read cannot be given up: the thread that waits in it ends with the process.
+    let (found, line) = mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(MAX_LINE).read_line(&mut line);
+        // Nobody waits any more.
+        let _ = found.send(read.ok().map(|_| line.trim().to_owned()).filter(|line| !line.is_empty()));
+    });
+    line.recv_timeout(PATIENCE).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Launch, String> {
+        let variable =
+            |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value));
+        Launch::read(arguments.iter().map(OsString::from), variable).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_agents_flags_are_taken_out_and_the_collectors_own_are_left() {
+        let flags =
+            ["--file", "x", "--data-dir", "/d", "--runtime-dir", "/r", "--log-level", "debug", "--log-format", "json"];
+        let launch = read(&flags, &[(NAME, "sniffer"), (ORPHAN, "0")]).unwrap();
+        assert_eq!((launch.name.as_str(), launch.arguments), ("sniffer", vec!["--file".into(), "x".into()]));
+        assert_eq!((launch.log_level, launch.log_format), (LogLevel::Debug, LogFormat::Json));
+        assert_eq!((launch.orphan_timeout, launch.spool_max_bytes), (None, DEFAULT_SPOOL));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let error = |arguments, variables| read(arguments, variables).unwrap_err();
+        assert!(error(&["--data-dir", "/d"], &[(NAME, "x")]).starts_with("--runtime-dir is missing"));
+        assert!(error(&["--data-dir", "/d", "--runtime-dir", "/r"], &[]).starts_with(NAME));
+        assert!(error(&["--data-dir"], &[]).starts_with("--data-dir has no value"));
+        assert!(error(&["--data-dir", "/d", "--runtime-dir", "/r"], &[(NAME, "../x")]).contains("a-z"));
+        let number = error(&["--data-dir", "/d", "--runtime-dir", "/r"], &[(NAME, "x"), (SPOOL, "much")]);
+        assert!(number.starts_with(SPOOL), "{number}");
+    }
+}

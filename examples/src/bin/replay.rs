@@ -1,0 +1,114 @@
+//! A collector that tells recorded events: JSON lines in the columns of `processes.events`, in the order of the file.
+//!
+//! `[collectors.replay] command = ["daemoneye-replay", "/path/events.jsonl"]`. Only an agent with
+//! `DAEMONEYE_AGENT_TEST_MODE=1` accepts it. What a line does not say is made as `models::jsonl` documents; the time of one
+//! without a time is now. The whole file is read and checked before the first event is told. How far it came is written
+//! beside the spool, so that a restart goes on from there, unless the spool is a new one.
+
+use collector_core::{CollectedItem, CollectionCapabilities, EventSource, Launch, Sink, SourceCaps};
+use collector_core::{SourceDescription, SourceError};
+use daemoneye_lib::models::jsonl::{JsonlError, Recording};
+use daemoneye_lib::models::time::now_ns;
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The largest file.
+const MAX_BYTES: u64 = 256 << 20;
+/// Between two notes of how far it came; a crash repeats at most so many events.
+const NOTE_EVERY: usize = 1_000;
+
+/// Why a file cannot be replayed.
+#[derive(Debug, thiserror::Error)]
+enum ReplayError {
+    #[error("name one file of events: [collectors.NAME] command = [\"daemoneye-replay\", \"/path/events.jsonl\"]")]
+    Usage,
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: it has {bytes} bytes; {MAX_BYTES} can be replayed", path.display())]
+    TooLarge { path: PathBuf, bytes: u64 },
+    #[error("{}: {source}", path.display())]
+    Line { path: PathBuf, source: JsonlError },
+}
+
+struct Replay {
+    path: PathBuf,
+    text: String,
+    /// Where it is noted how far it came.
+    note: PathBuf,
+}
+
+impl Replay {
+    fn open(launch: &Launch) -> Result<Self, ReplayError> {
+        let [path] = &launch.arguments[..] else { return Err(ReplayError::Usage) };
+        let path = PathBuf::from(path);
+        let failed = |source| ReplayError::Io { path: path.clone(), source };
+        let bytes = fs::metadata(&path).map_err(failed)?.len();
+        if bytes > MAX_BYTES {
+            return Err(ReplayError::TooLarge { path, bytes });
+        }
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        check(&text).map_err(|source| ReplayError::Line { path: path.clone(), source })?;
+        Ok(Self { path, text, note: launch.data_dir.join(&launch.name).join("replayed") })
+    }
+}
+
+/// The lines that are events, with their numbers.
+fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(|(index, line)| (index + 1, line))
+}
+
+fn check(text: &str) -> Result<(), JsonlError> {
+    let mut recording = Recording::default();
+    lines(text).try_for_each(|(number, line)| recording.event(line, number).map(drop))
+}
+
+impl EventSource for Replay {
+    fn describe(&self) -> SourceDescription {
+        SourceDescription {
+            mode: "replay".into(),
+            mode_reason: format!("recorded events of {}", self.path.display()),
+            caps: SourceCaps::PROCESS,
+            capabilities: CollectionCapabilities { domains: vec!["process".into()], ..Default::default() },
+            limitations: vec!["events are recorded ones, not those of this host".into()],
+        }
+    }
+
+    fn run(self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
+        let epoch = sink.epoch().to_string();
+        let done = told(&self.note, &epoch);
+        let mut recording = Recording::default();
+        let mut count = 0;
+        for (number, line) in lines(&self.text) {
+            // Also what was told earlier: later lines refer to it.
+            let event = recording.event_at(line, number, now_ns())?;
+            count += 1;
+            if count <= done {
+                continue;
+            }
+            sink.emit(CollectedItem { item: Some(Item::Process(event)) })?;
+            if count % NOTE_EVERY == 0 {
+                sink.flush()?;
+                fs::write(&self.note, format!("{epoch} {count}\n"))?;
+            }
+        }
+        sink.flush()?;
+        fs::write(&self.note, format!("{epoch} {count}\n"))?;
+        loop {
+            sink.pause(Duration::from_secs(3_600))?;
+        }
+    }
+}
+
+/// How many events of this epoch were told before.
+fn told(note: &Path, epoch: &str) -> usize {
+    let text = fs::read_to_string(note).unwrap_or_default();
+    text.trim().split_once(' ').filter(|(of, _)| *of == epoch).and_then(|(_, count)| count.parse().ok()).unwrap_or(0)
+}
+
+fn main() -> ExitCode {
+    collector_core::main(env!("CARGO_PKG_VERSION"), |launch| Ok(Box::new(Replay::open(launch)?)))
+}

@@ -1,0 +1,23 @@
+//! The signals that ask for an orderly end.
+
+use std::io;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// What asks for an end.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn asked(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::debug!("asked to stop by SIGTERM"),
+            _ = self.interrupt.recv() => tracing::debug!("asked to stop by SIGINT"),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What asks for an orderly end: the console, its window, and the system when it shuts down.
+
+use std::io;
+use tokio::signal::windows::{
+    CtrlBreak, CtrlC, CtrlClose, CtrlShutdown, ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown,
+};
+
+/// What asks for an end.
+pub(super) struct Stop {
+    interrupt: CtrlC,
+    interruption: CtrlBreak,
+    close: CtrlClose,
+    shutdown: CtrlShutdown,
+}
+
+impl Stop {
+    pub(super) fn new() -> io::Result<Self> {
+        let (interrupt, interruption) = (ctrl_c()?, ctrl_break()?);
+        Ok(Self { interrupt, interruption, close: ctrl_close()?, shutdown: ctrl_shutdown()? })
+    }
+
+    pub(super) async fn asked(mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => tracing::debug!("asked to stop by Ctrl-C"),
+            _ = self.interruption.recv() => tracing::debug!("asked to stop by Ctrl-Break"),
+            _ = self.close.recv() => tracing::debug!("asked to stop: the console closes"),
+            _ = self.shutdown.recv() => tracing::debug!("asked to stop: the system shuts down"),
+        }
+    }
+}
