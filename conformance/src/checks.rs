@@ -7,7 +7,7 @@ use crate::link::{Said, decode};
 use crate::protocol::bus::RpcStatus;
 use crate::protocol::ipc::collected_item::Item;
 use crate::protocol::ipc::{
-    CollectedItem, ColumnKind, DetectionResult, DetectionTask, Instructions, RegisterCollector, RegisterReply, TaskType,
+    CollectedItem, ColumnKind, DetectionResult, DetectionTask, Instructions, RegisterCollector, TaskType,
 };
 use crate::run::{Run, ordinary};
 use crate::wire::frame;
@@ -291,7 +291,7 @@ fn come_back(run: &mut Run, after: &str) -> Result<(), Fault> {
     if let Some(status) = run.agent.ended()? {
         return Err(Fault::new(format!("{after}: it ended ({status})")));
     }
-    run.again(None).map_err(|fault| Fault::new(format!("{after}: {fault}")))
+    run.again(None).map(drop).map_err(|fault| Fault::new(format!("{after}: {fault}")))
 }
 
 fn shutdown(subject: &Subject) -> Result<(), Fault> {
@@ -299,21 +299,27 @@ fn shutdown(subject: &Subject) -> Result<(), Fault> {
     run.read(2, true)?;
     run.link.shut_down();
     end(&mut run, "asked to end")?;
-    // What it has seen and not told would be missing between what was told and what comes next.
+    // What it saw and did not tell is what the next run tells first.
     let through = run.last();
     run.agent.spawn()?;
-    run.link = run.agent.welcome()?;
-    let (id, register) = run.link.registration()?;
-    if register.epoch == run.register.epoch {
-        require(register.next_sequence == through + 1, || {
-            format!(
-                "it told through {through} and ended; its spool goes on with {}: the rest was kept back",
-                register.next_sequence
-            )
+    let started = run.again(Some(through))?.started;
+    run.read(1, true).map_err(|fault| Fault::new(format!("started again: {fault}")))?;
+    for (sequence, bytes) in run.told.range(through + 1..) {
+        let seen = time_of(&decode("an item", bytes)?);
+        require(seen.is_none_or(|seen| seen >= started), || {
+            format!("it told through {through} and ended; item {sequence} was seen before its end and kept back")
         })?;
     }
-    run.link.accept(id, &RegisterReply::default());
     Ok(())
+}
+
+/// When an item was seen.
+fn time_of(item: &CollectedItem) -> Option<i64> {
+    match item.item.as_ref()? {
+        Item::Process(event) => Some(event.event_time),
+        Item::Scan(scan) => Some(scan.finished),
+        Item::Gap(gap) => gap.to,
+    }
 }
 
 fn signal(subject: &Subject) -> Result<(), Fault> {

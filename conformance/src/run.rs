@@ -48,8 +48,9 @@ impl Run {
         Ok(Self { agent, link, register, told: BTreeMap::new(), next: 1, status: None, batches: 0 })
     }
 
-    /// Lets it come back after the connection, or the program, ended; `through` is what is committed of its epoch.
-    pub(crate) fn again(&mut self, through: Option<u64>) -> Result<(), Fault> {
+    /// Lets it come back after the connection, or the program, ended; `through` is what is committed of its epoch. Returns
+    /// its new registration.
+    pub(crate) fn again(&mut self, through: Option<u64>) -> Result<RegisterCollector, Fault> {
         self.link.close();
         self.link = self.agent.welcome()?;
         let (id, register) = self.link.registration()?;
@@ -67,7 +68,7 @@ impl Run {
         self.link.accept(id, &RegisterReply { committed, instructions: Some(ordinary(&self.agent.subject)) });
         self.next = through.map_or(1, |through| through + 1);
         self.batches = 0;
-        Ok(())
+        Ok(register)
     }
 
     /// Reads until so many new sequences were told; `acknowledges` each batch, or none.

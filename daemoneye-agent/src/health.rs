@@ -106,23 +106,32 @@ impl Health {
 
     fn rules(&self) -> ComponentHealth {
         let rules = self.detection.rules();
-        let troubled: Vec<_> = rules.iter().filter(|rule| rule.state != "healthy").collect();
-        let healthy = rules.len() - troubled.len();
-        let mut detail = format!("{healthy} in force from {}", self.rules_dir);
-        let Some(first) = troubled.first() else {
-            return if healthy == 0 {
-                component(
-                    "rules",
-                    HealthStatus::Degraded,
-                    detail,
-                    "put *.toml rules there, or name another directory with --rules-dir",
-                )
-            } else {
-                component("rules", HealthStatus::Ok, detail, "")
-            };
-        };
-        detail.push_str(&format!(", {} not: {}", troubled.len(), first.reason.as_deref().unwrap_or(&first.rule_id)));
-        component("rules", HealthStatus::Degraded, detail, "see daemoneye-cli rules list")
+        let count = |state: &str| rules.iter().filter(|rule| rule.state == state).count();
+        let (in_force, disabled) = (count("healthy") + count("unhealthy"), count("disabled"));
+        let mut detail = format!("{in_force} in force from {}", self.rules_dir);
+        if disabled > 0 {
+            detail.push_str(&format!(", {disabled} disabled"));
+        }
+        let expired: u64 = rules.iter().map(|rule| rule.expired_exceptions).sum();
+        if expired > 0 {
+            detail.push_str(&format!(", {expired} exceptions have expired"));
+        }
+        if let Some(trouble) = self.detection.trouble() {
+            let hint = "the rules that were in force stay in force; make the directory readable again";
+            return component("rules", HealthStatus::Degraded, format!("{detail}; {trouble}"), hint);
+        }
+        let troubled: Vec<_> =
+            rules.iter().filter(|rule| !matches!(rule.state.as_str(), "healthy" | "disabled")).collect();
+        if let Some(first) = troubled.first() {
+            let reason = first.reason.as_deref().unwrap_or(&first.rule_id);
+            detail.push_str(&format!(", {} in trouble: {reason}", troubled.len()));
+            return component("rules", HealthStatus::Degraded, detail, "see daemoneye-cli rules list");
+        }
+        if in_force == 0 {
+            let hint = "put *.toml rules there, or name another directory with --rules-dir";
+            return component("rules", HealthStatus::Degraded, detail, hint);
+        }
+        component("rules", HealthStatus::Ok, detail, "")
     }
 
     fn alerts(&self) -> ComponentHealth {

@@ -16,10 +16,13 @@ use crate::collectors::Collectors;
 use crate::completeness::{self, RULE_FAILED};
 use crate::ingest::names_of;
 use crate::metrics::Metrics;
+use crate::schedule::Found;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};
 use daemoneye_lib::alerting::{Generated, Sinks, generate_alert};
+use daemoneye_lib::detection::engine::Match;
+use daemoneye_lib::detection::rules::Rule;
 use daemoneye_lib::detection::standing::{DetectionEngine, Findings};
 use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
 use daemoneye_lib::models::rows::{DeliveryRow, GapRow};
@@ -128,6 +131,8 @@ pub(crate) struct Pipeline {
     pub(crate) outcomes: Mutex<mpsc::Receiver<DeliveryRow>>,
     pub(crate) collectors: Collectors,
     pub(crate) acknowledgements: Client,
+    /// What scheduled rules find; whoever sends waits until it is committed.
+    pub(crate) scheduled: Receiver<Found>,
     /// Everything before this row has been through the rules.
     pub(crate) evaluated: u64,
     /// What `detection.runs` says of completeness, and since when.
@@ -154,6 +159,10 @@ impl Pipeline {
                     // Those of before deliver what they have taken on, and end.
                     self.storage.progress.note(|state| state.sink_troubles.retain(|name, _| sinks.has(name)));
                     self.sinks = sinks;
+                    continue;
+                }
+                Some(found) = self.scheduled.recv() => {
+                    self.take_scheduled(found).await?;
                     continue;
                 }
                 _ = retry.tick() => {
@@ -211,36 +220,67 @@ impl Pipeline {
             self.doubts_of = Some(Instant::now());
         }
         let began = Instant::now();
-        let (found, failed) = block_in_place(|| {
-            let Findings { found, failed } = self.engine.execute_rules(events, &self.doubts);
-            (found.into_iter().map(|(rule, found)| (rule.clone(), found)).collect::<Vec<_>>(), failed)
-        });
+        let Findings { found, failed } = block_in_place(|| self.engine.execute_rules(events, &self.doubts));
         self.metrics.evaluated(began.elapsed());
         tracing::debug!(events = events.len(), matches = found.len(), "evaluated");
         self.evaluated = next_row;
         for (rule, why) in failed {
-            let reason = format!("the rule could not be evaluated: {why}");
-            let gap = Gap { kind: RULE_FAILED.to_owned(), from: newest, to: None, count: None, reason };
-            self.metrics.gap("agent", RULE_FAILED);
-            self.storage.insist(|store| store.open_gap(&rule, gap.clone())).await?;
+            self.note_failure(&rule, &why, newest).await?;
         }
         if found.is_empty() {
             return Ok(());
         }
-        let (gaps, limitations) = self.doubts().await?;
         let times: HashMap<&str, i64> =
             events.iter().map(|event| (event.event_id.as_str(), event.event.event_time)).collect();
-        let mut alerts: Vec<(Alert, bool)> = Vec::new();
-        for (rule, found) in &found {
+        let (gaps, limitations) = self.doubts().await?;
+        let found = found.into_iter().map(|(rule, found)| {
             let moment = times.get(found.event_id.as_str()).copied().unwrap_or(newest);
+            let doubts = completeness::reasons_at(&gaps, &limitations, moment);
+            Suspicion { rule, found, moment, doubts }
+        });
+        self.raise(found.collect()).await
+    }
+
+    /// What a scheduled rule found becomes alerts as everything else does.
+    async fn take_scheduled(&mut self, found: Found) -> Result<(), PipelineError> {
+        let Found { rule, matches, failed, time, doubts, committed } = found;
+        if let Some(why) = failed {
+            self.note_failure(&rule.id, &why, time).await?;
+        }
+        let suspicions = matches.into_iter().map(|found| Suspicion {
+            rule: Arc::clone(&rule),
+            found,
+            moment: time,
+            doubts: doubts.clone(),
+        });
+        self.raise(suspicions.collect()).await?;
+        self.settle_deliveries().await?;
+        // Nobody waits for it when the agent is ending.
+        let _ = committed.send(());
+        Ok(())
+    }
+
+    /// What a rule could not look at may hold what it looks for.
+    async fn note_failure(&self, rule_id: &str, why: &str, from: i64) -> Result<(), PipelineError> {
+        let reason = format!("the rule could not be evaluated: {why}");
+        let gap = Gap { kind: RULE_FAILED.to_owned(), from, to: None, count: None, reason };
+        self.storage.insist(|store| store.open_gap(rule_id, gap.clone())).await
+    }
+
+    /// Makes alerts of matches, or counts them to alerts that are there.
+    async fn raise(&mut self, suspicions: Vec<Suspicion>) -> Result<(), PipelineError> {
+        if suspicions.is_empty() {
+            return Ok(());
+        }
+        let mut alerts: Vec<(Alert, bool)> = Vec::new();
+        for Suspicion { rule, found, moment, doubts } in &suspicions {
             let pending =
                 alerts.iter().rposition(|(alert, _)| alert.rule_id == rule.id && alert.dedup_key == found.dedup_key);
             let earlier = match pending {
                 Some(index) => Some(alerts[index].0.clone()),
                 None => self.storage.insist(|store| store.latest_alert(&rule.id, &found.dedup_key)).await?,
             };
-            let doubts = completeness::reasons_at(&gaps, &limitations, moment);
-            match (generate_alert(rule, found, moment, &doubts, earlier), pending) {
+            match (generate_alert(rule, found, *moment, doubts, earlier), pending) {
                 (Generated::Known, _) => {}
                 (Generated::Again(alert), Some(index)) => alerts[index].0 = alert,
                 (Generated::Again(alert), None) => alerts.push((alert, false)),
@@ -248,7 +288,8 @@ impl Pipeline {
             }
             tracing::debug!(event = %found.event_id, rule = %rule.id, "matched");
         }
-        self.dispatch(alerts, next_row).await
+        let evaluated = self.evaluated;
+        self.dispatch(alerts, evaluated).await
     }
 
     /// What is known to be missing now.
@@ -353,6 +394,15 @@ impl Pipeline {
             }
         });
     }
+}
+
+/// A match on its way to an alert.
+struct Suspicion {
+    rule: Arc<Rule>,
+    found: Match,
+    moment: i64,
+    /// Why something may be missing around it.
+    doubts: Vec<String>,
 }
 
 /// What has arrived by now, up to the bounds of one commit.

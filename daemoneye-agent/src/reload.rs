@@ -6,6 +6,7 @@
 
 use crate::metrics::Metrics;
 use crate::os;
+use crate::rules;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::logging::LogLevelSwitch;
@@ -51,6 +52,7 @@ impl ReloadState {
 pub(crate) struct Reload {
     pub(crate) rereader: Rereader,
     pub(crate) state: ReloadState,
+    pub(crate) rules: rules::Reload,
     pub(crate) log_level: LogLevelSwitch,
     pub(crate) limits: watch::Sender<Agent>,
     /// The pipeline's; one waits at the most, and the next takes its turn after it.
@@ -85,6 +87,7 @@ impl Reload {
                 self.metrics.reloaded("refused");
             }
         }
+        self.rules.reload();
         self.tell_collector();
     }
 

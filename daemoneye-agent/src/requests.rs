@@ -6,6 +6,7 @@
 
 use crate::collectors::Collectors;
 use crate::completeness;
+use crate::explain;
 use crate::inquiries::span;
 use crate::metrics::Metrics;
 use crate::tables::Tables;
@@ -24,11 +25,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
-/// Queries that run at once.
-const AT_ONCE: usize = 4;
+/// Queries that run at once, and queries that are planned at once.
+pub(crate) const AT_ONCE: usize = 4;
 /// Rows of a page.
 const PAGE_ROWS: usize = 512;
 /// Bytes of a page, far below what a frame holds; a row that is larger goes alone.
@@ -44,7 +46,9 @@ pub(crate) struct QueryServer {
 
 /// What a query needs.
 pub(crate) struct QueryService {
-    pub(crate) engine: Queries,
+    pub(crate) engine: Arc<Queries>,
+    /// Places for planning.
+    pub(crate) planning: Arc<Semaphore>,
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
     pub(crate) detection: DetectionRecord,
@@ -68,7 +72,7 @@ impl QueryServer {
                 };
                 let (handle, span) = (Handle::current(), Span::current());
                 let serving = async move { queries.serve(request).await };
-                let served = tokio::task::spawn_blocking(move || handle.block_on(serving.instrument(span))).await;
+                let served = spawn_blocking(move || handle.block_on(serving.instrument(span))).await;
                 drop(slot);
                 match served {
                     Ok(Some(result)) => running.ends(result),
@@ -87,7 +91,7 @@ impl QueryServer {
 
 impl QueryService {
     /// Returns how it ended; nothing when nobody waits for the answer any more.
-    async fn serve(&self, mut request: Request) -> Option<&'static str> {
+    async fn serve(self: Arc<Self>, mut request: Request) -> Option<&'static str> {
         tracing::debug!("a query is asked");
         let cancelled = request.cancelled();
         let answered = tokio::select! {
@@ -114,7 +118,7 @@ impl QueryService {
     }
 
     /// Sends all pages but the last, which it returns; nothing when the caller is gone.
-    async fn answer(&self, request: &mut Request) -> Result<Option<QueryPage>, RequestError> {
+    async fn answer(self: &Arc<Self>, request: &mut Request) -> Result<Option<QueryPage>, RequestError> {
         let wanted = QueryRequest::decode(request.body.as_slice()).map_err(|error| {
             failure(RequestErrorKind::FailedRequest, format!("the request cannot be decoded: {error}"))
         })?;
@@ -123,14 +127,18 @@ impl QueryService {
         let max_rows = limit(wanted.max_rows, limits.query_max_rows);
         let timeout = Duration::from_millis(limit(wanted.timeout_ms, limits.query_timeout_ms));
         let deadline = Instant::now() + timeout;
+        let parameters = parameters(wanted.parameters);
+        if wanted.explain {
+            let engine = Arc::clone(&self.engine);
+            let work = async move { engine.explain(&wanted.sql, &parameters).await };
+            return self.in_time(deadline, timeout, work).await.map(|explained| Some(explain::page(&explained)));
+        }
         let tables = self.tables()?;
         let gaps = completeness::gaps(&tables.snapshot, &self.collectors)
             .map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
-        let mut answer = self
-            .engine
-            .run(&wanted.sql, &parameters(wanted.parameters), Arc::new(tables))
-            .await
-            .map_err(query_failure)?;
+        let engine = Arc::clone(&self.engine);
+        let work = async move { engine.run(&wanted.sql, &parameters, Arc::new(tables)).await };
+        let mut answer = self.in_time(deadline, timeout, work).await?;
         let mut page = Page { columns: answer.columns().to_vec(), rows: Vec::new(), bytes: 0 };
         let mut sent = 0;
         let mut cut = None;
@@ -167,6 +175,34 @@ impl QueryService {
         let mut last = page.take();
         last.completeness = Some(completeness);
         Ok(Some(last))
+    }
+
+    /// Plans on a thread of its own: nothing can interrupt planning, but nobody need wait for it. One that goes on after its
+    /// time keeps its place until it is done, so that few of them can be under way.
+    async fn in_time<T: Send + 'static>(
+        &self,
+        deadline: Instant,
+        timeout: Duration,
+        work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
+    ) -> Result<T, RequestError> {
+        let late = || {
+            let message = format!("the query could not be planned within {} s", timeout.as_secs_f64());
+            RequestError { hint: "ask for less at once".to_owned(), ..failure(RequestErrorKind::TimedOut, message) }
+        };
+        let place = timeout_at(deadline, Arc::clone(&self.planning).acquire_owned()).await.map_err(|_| late())?;
+        let planned = spawn_blocking(move || {
+            let planned = Handle::current().block_on(work);
+            drop(place);
+            planned
+        });
+        match timeout_at(deadline, planned).await {
+            Err(_) => Err(late()),
+            Ok(Ok(planned)) => planned.map_err(query_failure),
+            Ok(Err(panic)) => {
+                let message = format!("planning the query brought the engine down: {panic}");
+                Err(failure(RequestErrorKind::Defect, message))
+            }
+        }
     }
 
     fn tables(&self) -> Result<Tables, RequestError> {
@@ -244,11 +280,11 @@ fn parameters(given: Vec<daemoneye_lib::proto::ipc::QueryParameter>) -> Paramete
     parameters
 }
 
-fn failure(kind: RequestErrorKind, message: String) -> RequestError {
+pub(crate) fn failure(kind: RequestErrorKind, message: String) -> RequestError {
     RequestError { kind: kind.into(), message, ..RequestError::default() }
 }
 
-fn query_failure(error: QueryError) -> RequestError {
+pub(crate) fn query_failure(error: QueryError) -> RequestError {
     match error {
         QueryError::Refused(refusal) => RequestError {
             kind: RequestErrorKind::RefusedRequest.into(),

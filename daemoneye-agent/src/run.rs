@@ -10,7 +10,12 @@ use crate::orders::OrderServer;
 use crate::os::{self, SignalKind, signal};
 use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
 use crate::reload::{Reload, ReloadState};
-use crate::requests::{QueryServer, QueryService};
+use crate::requests::{AT_ONCE, QueryServer, QueryService};
+use crate::rule_requests::{Switch, TrialServer};
+use crate::rule_state::RuleState;
+use crate::rule_trial::Trials;
+use crate::rules::{self, Keeper};
+use crate::schedule::Scheduler;
 use crate::spawn::{self, beside_us};
 use crate::status;
 use crate::supervise::Supervisor;
@@ -19,11 +24,9 @@ use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
 use daemoneye_lib::cli::logging::{self, LogLevelSwitch};
 use daemoneye_lib::config::{
-    self, Component, Config, ConfigError, DirectoryError, Environment, Loaded, Rereader, create_private_dir,
+    self, Component, Config, ConfigError, DirectoryError, Environment, Loaded, LogFormat, Rereader, create_private_dir,
 };
 use daemoneye_lib::detection::query::{Queries, QueryError};
-use daemoneye_lib::detection::rules;
-use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::lock::{DataDirLock, LockError};
 use daemoneye_lib::models::time;
 use daemoneye_lib::storage::{OpenError, Opened, Store, StoreError};
@@ -31,7 +34,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -40,6 +43,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const TEST_HEARTBEAT: Duration = Duration::from_millis(500);
 /// Batches between ingest and pipeline; when it is full, the bus waits.
 const QUEUE: usize = 16;
+/// What scheduled rules and trials of rules have for their work together.
+const RULE_MEMORY: usize = 32 << 20;
 /// Threads that do not block; queries have their own.
 const WORKERS: usize = 2;
 /// Deep plans need deep stacks; only what is used costs memory.
@@ -63,8 +68,8 @@ pub(crate) enum RunError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("rules in {} cannot be loaded: {source}", directory.display())]
-    Rules { directory: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Rules(#[from] rules::LoadError),
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -92,7 +97,10 @@ impl RunError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Directory { error } => Some(error.hint()),
-            Self::Rules { .. } => Some("make the directory readable, or name another one with --rules-dir".to_owned()),
+            Self::Rules(rules::LoadError::Directory { error }) => Some(error.hint()),
+            Self::Rules(rules::LoadError::Rules { .. }) => {
+                Some("make the directory readable, or name another one with --rules-dir".to_owned())
+            }
             Self::NoCollector { .. } => {
                 Some("install procmond beside daemoneye-agent (in a checkout: cargo build --workspace)".to_owned())
             }
@@ -144,7 +152,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     create_private_dir(&config.app.runtime_dir)?;
     let _lock = DataDirLock::acquire(&directory)?;
     let store = open_store(&directory)?;
-    let engine = load_rules(&config.rules.dir).await?;
+    let engine = rules::load(&config.rules.dir).await?;
+    let rule_state = Arc::new(RuleState::open(&directory.join("rules"))?);
+    engine.record().set_disabled(rule_state.disabled());
     for row in collectors.rows() {
         collectors.expect(&row.collector, store.snapshot()?.observed_until(&row.collector)?);
     }
@@ -165,7 +175,8 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     };
     let (set_limits, limits) = watch::channel(config.agent.clone());
     let queries = QueryService {
-        engine: Queries::new(config.agent.query_memory_bytes)?,
+        engine: Arc::new(Queries::new(config.agent.query_memory_bytes)?),
+        planning: Arc::new(Semaphore::new(AT_ONCE)),
         store: Arc::clone(&store),
         collectors: collectors.clone(),
         detection: engine.record(),
@@ -177,6 +188,32 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         Status::Always => true,
         Status::Never => false,
     };
+    let rule_queries = Arc::new(Queries::new(RULE_MEMORY)?);
+    let (found_to, scheduled) = mpsc::channel(1);
+    let reload_rules = rules::Reload::default();
+    let keeper = Keeper {
+        directory: config.rules.dir.clone(),
+        engine: engine.clone(),
+        store: Arc::clone(&store),
+        state: Arc::clone(&rule_state),
+        asked: reload_rules.clone(),
+    };
+    let scheduler = Scheduler {
+        engine: engine.clone(),
+        queries: Arc::clone(&rule_queries),
+        store: Arc::clone(&store),
+        collectors: collectors.clone(),
+        state: Arc::clone(&rule_state),
+        pipeline: found_to,
+    };
+    let trials = Trials {
+        engine: engine.clone(),
+        queries: rule_queries,
+        store: Arc::clone(&store),
+        collectors: collectors.clone(),
+        timeout: Duration::from_millis(config.agent.query_timeout_ms),
+    };
+    let switched = engine.clone();
     let (outcomes_to, outcomes) = std::sync::mpsc::channel();
     let (set_sinks, other_sinks) = mpsc::channel(1);
     let pipeline = Pipeline {
@@ -188,6 +225,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         outcomes: Mutex::new(outcomes),
         collectors: collectors.clone(),
         acknowledgements: broker.local("pipeline"),
+        scheduled,
         evaluated: store.snapshot()?.evaluated()?,
         doubts: Vec::new(),
         doubts_of: None,
@@ -197,6 +235,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let mut reload = Reload {
         rereader: anew.rereader,
         state: health.reload.clone(),
+        rules: reload_rules.clone(),
         log_level: anew.log_level,
         limits: set_limits,
         sinks: set_sinks,
@@ -254,7 +293,18 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         collectors: collectors.clone(),
         bus: orders,
     };
-    tasks.spawn(async move { Ok(("the operators' orders", server.run().await)) });
+    let orders = tasks.spawn(async move { Ok(("the operators' orders", server.run().await)) });
+    let switch = Switch {
+        requests: requests.serve("requests.rules.enable").await?,
+        engine: switched,
+        state: rule_state,
+        reload: reload_rules,
+    };
+    tasks.spawn(async move { Ok(("rules", switch.run().await)) });
+    let trials = TrialServer { requests: requests.serve("requests.rules.test").await?, trials: Arc::new(trials) };
+    tasks.spawn(async move { Ok(("trials of rules", trials.run().await)) });
+    let keeper = tasks.spawn(async move { Ok(("watching the rules", keeper.run().await)) });
+    let scheduler = tasks.spawn(async move { Ok(("scheduled rules", scheduler.run().await)) });
     let attachments = collectors.clone();
     let mut connected = gate.connected();
     tasks.spawn(async move {
@@ -276,6 +326,8 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         };
         supervisors.spawn(supervisor.run(supervisor_stops.clone()));
     }
+    // Whoever watches the connections waits for the last gate to be gone.
+    drop((supervision, gate));
     let line = async {
         if show_status {
             status::show(health, progress).await;
@@ -318,6 +370,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         let _ = stop_supervisor.send(true);
         while supervisors.join_next().await.is_some() {}
         ingest.abort();
+        keeper.abort();
+        scheduler.abort();
+        orders.abort();
         if !pipeline.is_finished() {
             match pipeline.await {
                 Ok(ended) => ended?,
@@ -344,23 +399,14 @@ fn open_store(directory: &Path) -> Result<Arc<Store>, RunError> {
     Ok(Arc::new(store))
 }
 
-/// A missing directory of rules is none yet: it is made, and monitoring begins without rules.
-async fn load_rules(directory: &Path) -> Result<DetectionEngine, RunError> {
-    if !directory.exists() {
-        create_private_dir(directory)?;
-    }
-    let loaded = rules::load_dir(directory)
-        .await
-        .map_err(|source| RunError::Rules { directory: directory.to_owned(), source })?;
-    for problem in &loaded.problems {
-        tracing::error!(%problem, "a rule is refused; the others run");
-    }
-    tracing::info!(rules = loaded.rules.len(), directory = %directory.display(), "rules are in force");
-    Ok(DetectionEngine::new(loaded))
-}
-
 /// Says where everything is, before anything can go wrong.
 fn announce(config: &Config, test_mode: bool) -> io::Result<()> {
+    if config.app.log_format == LogFormat::Json {
+        // Whoever reads JSON from stderr reads nothing else from it.
+        let (data, socket, rules) = (config.app.data_dir.display(), config.app.socket(), config.rules.dir.display());
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), %data, socket = %socket.display(), %rules, test_mode, "monitors this host");
+        return Ok(());
+    }
     let mut stderr = io::stderr().lock();
     let data = config.app.data_dir.display();
     writeln!(stderr, "daemoneye-agent {} monitors this host.", env!("CARGO_PKG_VERSION"))?;

@@ -49,6 +49,8 @@ pub(crate) struct Supervisor {
 enum Ended {
     Stopping,
     Gone(String),
+    /// It never began.
+    Unstartable,
 }
 
 impl Supervisor {
@@ -76,19 +78,26 @@ impl Supervisor {
                         () = stopped(&mut stop) => return,
                     }
                 }
-                starts.push_back(began);
                 match self.start().await {
-                    Ok(child) => self.watch(child, &mut stop).await,
+                    Ok(child) => {
+                        starts.push_back(began);
+                        self.watch(child, &mut stop).await
+                    }
                     Err(error) => {
                         let why = format!("{} cannot be started: {error}", self.collector.program.display());
-                        self.failing(why.clone());
-                        Ended::Gone(why)
+                        self.failing(why);
+                        Ended::Unstartable
                     }
                 }
             };
-            let Ended::Gone(why) = ended else { return };
-            tracing::warn!(collector = %self.collector.name, %why, "the collector has ended");
-            self.collectors.supervision(&self.collector.name, Some(Supervision::Restarting(why)), true);
+            match ended {
+                Ended::Stopping => return,
+                Ended::Gone(why) => {
+                    tracing::warn!(collector = %self.collector.name, %why, "the collector has ended");
+                    self.collectors.supervision(&self.collector.name, Some(Supervision::Restarting(why)), true);
+                }
+                Ended::Unstartable => {}
+            }
             backoff = if began.elapsed() > STABLE { BACKOFF_FIRST } else { (backoff * 2).min(BACKOFF_LAST) };
             tokio::select! {
                 () = sleep(backoff) => {}

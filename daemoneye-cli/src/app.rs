@@ -1,7 +1,7 @@
 //! The command line as a whole: from arguments to an exit code.
 
 use crate::bus::Agent;
-use crate::commands::{alerts, collectors, config, health, metrics, processes, query, rules, validate};
+use crate::commands::{alerts, collectors, config, explain, health, metrics, processes, query, rules, tables};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -34,6 +34,10 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done bu
 enum Command {
     /// Ask the agent a question in SQL
     Query(query::Arguments),
+    /// What a question in SQL would read, and how, without asking it
+    Explain(query::Arguments),
+    /// The tables that can be asked about, or one with its columns
+    Tables(tables::Arguments),
     /// The processes that run now
     Processes(processes::Arguments),
     /// What was suspicious
@@ -102,24 +106,30 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::caused(Kind::Failed, &error))?;
     runtime.block_on(async {
-        if let Command::Rules(rules::Command::Validate { paths }) = &arguments.command {
-            return validate::run(paths, format, screen).await;
+        if let Command::Rules(command) = &arguments.command
+            && command.is_offline()
+        {
+            return rules::run_offline(command, format, screen).await;
+        }
+        if let Command::Tables(arguments) = &arguments.command {
+            return tables::run(arguments, format, screen);
         }
         let query = match &arguments.command {
             // Before the connection: a question that cannot be asked needs no agent.
-            Command::Query(arguments) => Some(arguments.read(&mut std::io::stdin())?),
+            Command::Query(arguments) | Command::Explain(arguments) => Some(arguments.read(&mut std::io::stdin())?),
             _ => None,
         };
         let agent = Agent::connect(&config, screen.width).await?;
         match (arguments.command, query) {
             (Command::Query(arguments), Some(query)) => arguments.run(&agent, query, format, screen).await,
+            (Command::Explain(arguments), Some(query)) => explain::run(&arguments, &agent, query, format, screen).await,
             (Command::Processes(arguments), _) => processes::run(&arguments, &agent, format, screen).await,
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
-            (Command::Rules(_), _) => rules::list(&agent, format, screen).await,
+            (Command::Rules(command), _) => rules::run(&command, &agent, format, screen).await,
             (Command::Collectors(command), _) => collectors::run(&command, &agent, format, screen).await,
             (Command::Health, _) => health::run(&agent, format, screen).await,
             (Command::Metrics, _) => metrics::run(&agent, arguments.format, screen).await,
-            (Command::Config(_) | Command::Query(_), _) => {
+            (Command::Config(_) | Command::Query(_) | Command::Explain(_) | Command::Tables(_), _) => {
                 Err(Failure::new(Kind::Defect, "this command asks no agent"))
             }
         }

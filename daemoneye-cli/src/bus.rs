@@ -54,6 +54,7 @@ impl QueryExecutor for Agent {
             parameters,
             max_rows: query.max_rows.unwrap_or(0),
             timeout_ms: query.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            explain: query.explain,
         };
         let failed = |error| failed_call(error, Some(&query.sql), self.width);
         let mut pages = self
@@ -78,6 +79,19 @@ impl QueryExecutor for Agent {
         let reply = self.client.call("requests.metrics", request, HEALTH_TIMEOUT).await;
         let report: MetricsReport = decode(&reply.map_err(|error| failed_call(error, None, self.width))?)?;
         Ok(report.text)
+    }
+}
+
+impl Agent {
+    /// Asks for one thing on a topic of its own; `text` is what a refusal's place is in.
+    pub(crate) async fn ask<M: Message + Default>(
+        &self,
+        topic: &str,
+        request: &impl Message,
+        text: Option<&str>,
+    ) -> Result<M, Failure> {
+        let reply = self.client.call(topic, request.encode_to_vec(), self.query_timeout + GRACE).await;
+        decode(&reply.map_err(|error| failed_call(error, text, self.width))?)
     }
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Query {
     pub(crate) max_rows: Option<u64>,
     /// The agent's own limit when none.
     pub(crate) timeout: Option<Duration>,
+    /// Ask what would be read, and read nothing.
+    pub(crate) explain: bool,
 }
 
 impl From<&str> for Query {

@@ -20,6 +20,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
+    keys::{KeyError, Keys, Owner, PublicKey},
     os,
     proto::{Hello, Role, Sender},
     secret::{SecretError, SessionKey, Token},
@@ -95,6 +96,8 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     sessions: PathBuf,
     own_uid: Option<u32>,
+    /// By which keys everybody is known, where the bus is encrypted.
+    keys: Option<Keys>,
     tokens: Mutex<VecDeque<Outstanding>>,
     peers: watch::Sender<Vec<Peer>>,
     refused: AtomicU64,
@@ -115,10 +118,11 @@ struct LogBudget {
 }
 
 impl Gate {
-    pub(crate) fn new(sessions: PathBuf, own_uid: Option<u32>) -> Self {
+    pub(crate) fn new(sessions: PathBuf, own_uid: Option<u32>, keys: Option<Keys>) -> Self {
         Self(Arc::new(Inner {
             sessions,
             own_uid,
+            keys,
             tokens: Mutex::default(),
             peers: watch::Sender::default(),
             refused: AtomicU64::new(0),
@@ -127,13 +131,16 @@ impl Gate {
     }
 
     /// Makes a token that lets this collector in once, within 60 seconds. At most 16 are outstanding; one more forgets the
-    /// oldest.
+    /// oldest. Where the bus is encrypted, a collector without a key gets one.
     ///
     /// # Errors
-    /// The name cannot be a collector's, or the system gives no random bytes.
+    /// The name cannot be a collector's, the system gives no random bytes, or the key cannot be made.
     pub fn issue_token(&self, collector: &str) -> Result<Token, SecretError> {
         if !is_name(collector) {
             return Err(SecretError::Name { name: collector.to_owned() });
+        }
+        if let Some(keys) = &self.0.keys {
+            keys.ensure(Owner::Collector(collector))?;
         }
         let token = Token::random()?;
         let mut tokens = lock(&self.0.tokens);
@@ -172,6 +179,27 @@ impl Gate {
         log.used = log.used.saturating_add(1);
         if log.used <= LOGGED_A_MINUTE {
             tracing::warn!(peer = %who, reason, total, "closed a connection to the bus");
+        }
+    }
+
+    /// Whether somebody came with the key that is pinned for what it says it is; without encryption everybody does.
+    pub(crate) fn check_key(&self, hello: &Hello, shown: Option<&PublicKey>) -> Result<(), String> {
+        let Some(keys) = &self.0.keys else { return Ok(()) };
+        let owner = match hello.role() {
+            Role::Collector if is_name(&hello.name) => Owner::Collector(&hello.name),
+            Role::Collector => return Err("that cannot be a collector's name".into()),
+            _ => Owner::Operator,
+        };
+        match keys.public(owner) {
+            Ok(pinned) if shown == Some(&pinned) => Ok(()),
+            Ok(_) => Err(format!("its key is not the one that the agent has pinned in {owner}.pub")),
+            Err(KeyError::Missing { .. }) => {
+                Err(format!("the agent has pinned no key for it: there is no {owner}.pub"))
+            }
+            Err(error) => {
+                tracing::error!(%owner, %error, "cannot read a pinned key");
+                Err("the pinned key cannot be read".into())
+            }
         }
     }
 
@@ -275,7 +303,7 @@ mod tests {
     const US: PeerIds = PeerIds { uid: Some(1000), pid: Some(7) };
 
     fn gate(dir: &tempfile::TempDir) -> Gate {
-        Gate::new(dir.path().to_owned(), US.uid)
+        Gate::new(dir.path().to_owned(), US.uid, None)
     }
 
     fn hello(role: Role, name: &str) -> Hello {

@@ -44,7 +44,10 @@ mod auth;
 mod broker;
 mod client;
 pub mod frame;
+mod keys;
+mod line;
 mod message;
+mod noise;
 mod policy;
 pub mod proto;
 mod queue;
@@ -65,5 +68,6 @@ pub use client::{
     Responses, Subscription,
 };
 pub use frame::MAX_FRAME;
+pub use keys::{KeyError, Keys};
 pub use proto::{Credit, event_bus_message::Payload};
 pub use secret::{SecretError, SessionKey, Token};

@@ -33,6 +33,9 @@ pub enum SecretError {
         /// The name.
         name: String,
     },
+    /// The collector's key for the encrypted bus cannot be made.
+    #[error(transparent)]
+    Key(#[from] crate::keys::KeyError),
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Entropy(getrandom::Error),
@@ -46,10 +49,27 @@ pub enum SecretError {
     },
 }
 
+/// 32 bytes that are shown to nobody by accident.
 #[derive(Clone)]
-struct Secret([u8; LENGTH]);
+pub(crate) struct Secret([u8; LENGTH]);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Secret {}
 
 impl Secret {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     fn random() -> Result<Self, SecretError> {
         let mut bytes = [0; LENGTH];
         getrandom::fill(&mut bytes).map_err(SecretError::Entropy)?;
@@ -114,7 +134,7 @@ impl SessionKey {
     }
 
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        bytes.try_into().ok().map(|bytes| Self(Secret(bytes)))
+        Secret::from_bytes(bytes).map(Self)
     }
 
     pub(crate) fn is(&self, bytes: &[u8]) -> bool {

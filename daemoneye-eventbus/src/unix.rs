@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _},
+        fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
         net::{SocketAddr, UnixStream},
     },
     path::{Path, PathBuf},
@@ -65,6 +65,11 @@ pub(crate) fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(parent) if parent != Path::new("") => File::open(parent)?.sync_all(),
         _ => Ok(()),
     }
+}
+
+/// Whether nobody but its owner and root can read or write a file.
+pub(crate) fn is_private(path: &Path) -> io::Result<bool> {
+    Ok(fs::metadata(path)?.permissions().mode() & 0o077 == 0)
 }
 
 /// Opens the file whose lock keeps two brokers from one socket.

@@ -24,7 +24,7 @@ const DEFECTS: &[(&str, &str, &str)] = &[
     ("pushy", "tasks", "has registered no task"),
     ("fragile", "garbage", "it ended"),
     ("deaf", "shutdown", "it still runs"),
-    ("keeps-back", "shutdown", "the rest was kept back"),
+    ("keeps-back", "shutdown", "was seen before its end and kept back"),
     ("abrupt", "signal", "not with code 0"),
 ];
 

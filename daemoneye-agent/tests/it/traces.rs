@@ -4,9 +4,10 @@ use crate::support::{FAST, PATIENCE, Sleeper, alerts_on, hidden_sleep, site, tex
 use serde_json::Value;
 use testkit::{Monitor, wait_for};
 
-/// The events that were logged as JSON, in order.
+/// The events that were logged, in order; there is nothing between them, but the last may not be whole yet.
 fn logged(log: &str) -> Vec<Value> {
-    log.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// The first event of this module with this message for which more holds.
@@ -71,7 +72,10 @@ fn a_request_has_the_same_name_on_both_sides() {
     ] {
         let output = monitor.cli(arguments).unwrap();
         assert_eq!(output.status, exit, "{output:?}");
-        let asked = find(&logged(&output.stderr), "daemoneye_eventbus", "asked", |line| text(line, "topic") == topic);
+        // The command line also tells the operator what was wrong.
+        let log: String =
+            output.stderr.lines().filter(|line| line.starts_with('{')).map(|line| format!("{line}\n")).collect();
+        let asked = find(&logged(&log), "daemoneye_eventbus", "asked", |line| text(line, "topic") == topic);
         let asked = asked.unwrap_or_else(|| panic!("{output:?}"));
         let request = text(&asked, "request");
         assert_eq!(request.len(), 16, "{asked}");

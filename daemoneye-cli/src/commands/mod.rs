@@ -3,9 +3,14 @@
 pub(crate) mod alerts;
 pub(crate) mod collectors;
 pub(crate) mod config;
+pub(crate) mod explain;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod processes;
 pub(crate) mod query;
+pub(crate) mod rule_history;
+pub(crate) mod rule_new;
+pub(crate) mod rule_test;
 pub(crate) mod rules;
+pub(crate) mod tables;
 pub(crate) mod validate;

@@ -48,7 +48,12 @@ impl Arguments {
             let message = format!("the SQL has more than {MAX_SQL_BYTES} bytes");
             return Err(Failure::new(Kind::Refused, message).hint("put long lists of values into parameters"));
         }
-        Ok(Query { sql, max_rows: self.max_rows, timeout: self.timeout })
+        Ok(Query { sql, max_rows: self.max_rows, timeout: self.timeout, explain: false })
+    }
+
+    /// The values that were given for its parameters.
+    pub(crate) fn given(&self) -> &[String] {
+        &self.param
     }
 
     /// Asks it.

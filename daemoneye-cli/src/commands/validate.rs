@@ -4,20 +4,14 @@ use crate::caret;
 use crate::failure::{Failure, Kind};
 use crate::output::{Kept, Outcome, Screen, Style, text_columns};
 use daemoneye_lib::config::OutputFormat;
-use daemoneye_lib::detection::rules::{LoadOutcome, RuleProblem, load_dir, load_file};
+use daemoneye_lib::detection::rules::{LoadOutcome, RuleProblem, load_path};
 use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, ResultColumn, cell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// A row for each rule, with what is wrong with it; people get the refusals below, with their places.
 pub(crate) async fn run(paths: &[PathBuf], format: OutputFormat, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
-    let mut found = LoadOutcome::default();
-    for path in paths {
-        let LoadOutcome { rules, problems } = load(path).await?;
-        found.rules.extend(rules);
-        found.problems.extend(problems);
-    }
-    refuse_duplicates(&mut found);
+    let found = load_all(paths).await?;
     let rows = rows(&found);
     if format == OutputFormat::Table {
         let columns = ["rule_id", "status", "file"];
@@ -32,13 +26,22 @@ pub(crate) async fn run(paths: &[PathBuf], format: OutputFormat, screen: &mut Sc
     Ok(if found.problems.is_empty() { Outcome::Done } else { Outcome::Refused })
 }
 
+/// What all the paths hold; an id that two files have is refused in the second.
+pub(super) async fn load_all(paths: &[PathBuf]) -> Result<LoadOutcome, Failure> {
+    let mut found = LoadOutcome::default();
+    for path in paths {
+        let LoadOutcome { rules, problems } = load(path).await?;
+        found.rules.extend(rules);
+        found.problems.extend(problems);
+    }
+    refuse_duplicates(&mut found);
+    Ok(found)
+}
+
 async fn load(path: &Path) -> Result<LoadOutcome, Failure> {
     let unreadable = |error| Failure::new(Kind::Failed, format!("cannot read {}: {error}", path.display()));
-    let found = match path.metadata().map_err(unreadable)?.is_dir() {
-        true => load_dir(path).await,
-        false => load_file(path).await,
-    };
-    let found = found.map_err(unreadable)?;
+    path.metadata().map_err(unreadable)?;
+    let found = load_path(path).await.map_err(unreadable)?;
     if found.rules.is_empty() && found.problems.is_empty() {
         return Err(Failure::new(Kind::Failed, format!("no *.toml is below {}", path.display())));
     }
@@ -53,14 +56,7 @@ fn refuse_duplicates(found: &mut LoadOutcome) {
         let rule = &compiled.rule;
         let Some(first) = files.insert(rule.id.clone(), rule.file.clone()) else { return true };
         if first != rule.file {
-            problems.push(RuleProblem {
-                file: rule.file.clone(),
-                rule_id: Some(rule.id.clone()),
-                line: 0,
-                column: 0,
-                message: format!("the id `{}` is already taken by {}", rule.id, first.display()),
-                hint: Some("give one of them another id, or remove it".to_owned()),
-            });
+            problems.push(RuleProblem::duplicate(&rule.file, &rule.id, &first));
         }
         false
     });

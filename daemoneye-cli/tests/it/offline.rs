@@ -26,7 +26,9 @@ fn help_is_an_answer() {
     let home = short_dir();
     let (out, err, code) = cli(home.path(), &["--help"]);
     assert_eq!((err.as_str(), code), ("", 0));
-    for command in ["query", "processes", "alerts", "rules", "health", "metrics", "config"] {
+    for command in
+        ["query", "explain", "tables", "processes", "alerts", "rules", "health", "metrics", "collectors", "config"]
+    {
         assert!(out.contains(&format!("\n  {command} ")), "{command} is not in:\n{out}");
     }
 }

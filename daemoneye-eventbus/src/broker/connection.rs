@@ -14,7 +14,7 @@ use std::{
 use interprocess::local_socket::tokio::Stream;
 use prost::Message as _;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
@@ -24,12 +24,15 @@ use super::{
     credit::Account,
     fair::{Entrance, Lane},
     room::{Place, Places, Waiting},
+    router::IN_A_ROW,
 };
 use crate::{
     auth::{Admission, Gate, PROTOCOL, Peer, PeerIds},
     frame::{self, MAX_FRAME, ReadError},
+    keys::{PrivateKey, PublicKey},
+    line::Line,
     message::{self, STAMP},
-    os,
+    noise, os,
     proto::{
         ControlPayload, Credit, EventBusMessage, Hello, Role, Welcome, control_payload::Control,
         event_bus_message::Payload, goodbye::Kind,
@@ -47,6 +50,8 @@ const MAX_HELLO: usize = 4096;
 pub(super) struct Door {
     pub(super) connection: u64,
     pub(super) gate: Gate,
+    /// The agent's, where the bus is encrypted.
+    pub(super) key: Option<Arc<PrivateKey>>,
     pub(super) places: Places,
     pub(super) config: Arc<BrokerConfig>,
     /// What each collector may have on its way to the agent's own parts. By name and not by connection: coming back does not
@@ -79,10 +84,14 @@ impl fmt::Display for Stranger {
 impl Door {
     /// Serves a connection until it ends.
     pub(super) async fn serve(self, stream: Stream, waiting: Waiting) {
-        let (Admission { role, name, session_key }, ids, _place) = match self.greet(&stream, waiting.dismissed).await {
+        let stream = Arc::new(stream);
+        let mut line = Line::plain(&stream);
+        let greeted = self.greet(&stream, &mut line, waiting.dismissed).await;
+        let (Admission { role, name, session_key }, ids, _place) = match greeted {
             Ok(admitted) => admitted,
-            Err((kind, reason)) => return self.turn_away(&stream, kind, &reason).await,
+            Err((kind, reason)) => return self.turn_away(&stream, line, kind, &reason).await,
         };
+        let Line { reader, writer } = line;
         drop(waiting.room);
         let peer = Peer { role, name: name.clone(), uid: ids.uid, pid: ids.pid, connection: self.connection };
         let welcome = message::control(Control::Welcome(Welcome {
@@ -111,8 +120,8 @@ impl Door {
         };
         let account = (role == Role::Collector).then(|| Account::new(room.clone(), granted));
         let reading = Reading { connection: self.connection, room, account: account.as_ref(), events: &events };
-        let mut read = pin!(reading.run(&stream));
-        let mut write = pin!(write_all(&stream, deliveries, account.as_ref()));
+        let mut read = pin!(reading.run(reader));
+        let mut write = pin!(write_all(writer, deliveries, account.as_ref()));
         let (violation, written) = tokio::select! {
             violation = &mut read => (violation, false),
             _ = &mut closed => (None, false),
@@ -133,55 +142,85 @@ impl Door {
     }
 
     /// Refuses a connection that has no name yet.
-    async fn turn_away(&self, stream: &Stream, kind: Kind, reason: &str) {
+    async fn turn_away(&self, stream: &Stream, mut line: Line, kind: Kind, reason: &str) {
         let ids = os::peer_ids(stream).ok();
         self.gate.note_refusal(&Stranger { connection: self.connection, ids }, reason);
-        let mut writer = stream;
         // A fresh socket's buffer has room, so this waits for nobody who behaves.
-        let _ = timeout(GRACE / 4, write_message(&mut writer, &message::goodbye(kind, reason))).await;
+        let _ = timeout(GRACE / 4, write_message(&mut line.writer, &message::goodbye(kind, reason))).await;
     }
 
     /// Hears who it is, finds it a place, and only then has the gate decide, which may use a token up.
     async fn greet(
         &self,
-        stream: &Stream,
+        stream: &Arc<Stream>,
+        line: &mut Line,
         mut dismissed: oneshot::Receiver<()>,
     ) -> Result<(Admission, PeerIds, Place), Refusal> {
         let deadline = Instant::now() + HELLO_PATIENCE;
         let other = |reason: String| (Kind::Other, reason);
         let ids =
             os::peer_ids(stream).map_err(|error| other(format!("the peer's credentials cannot be read: {error}")))?;
-        let hello = tokio::select! {
+        let (hello, shown) = tokio::select! {
             biased;
-            heard = timeout_at(deadline, hear(stream)) => {
-                heard.unwrap_or_else(|_| Err("no Hello within 5 s".to_owned())).map_err(other)?
+            heard = timeout_at(deadline, self.hear_hello(stream, line)) => {
+                heard.unwrap_or_else(|_| Err(other("no Hello within 5 s".to_owned())))?
             }
             _ = &mut dismissed => return Err((Kind::Busy, "too many connections that have not said Hello".to_owned())),
         };
         drop(dismissed);
         let place = self.places.take(hello.role()).map_err(|reason| (Kind::Busy, reason.to_owned()))?;
         let gate = self.gate.clone();
-        match timeout_at(deadline, tokio::task::spawn_blocking(move || gate.admit(&hello, ids))).await {
+        let decide = move || {
+            gate.check_key(&hello, shown.as_ref()).map_err(|reason| (Kind::Encryption, reason))?;
+            gate.admit(&hello, ids).map_err(|reason| (Kind::Denied, reason))
+        };
+        match timeout_at(deadline, tokio::task::spawn_blocking(decide)).await {
             Ok(Ok(Ok(admission))) => Ok((admission, ids, place)),
-            Ok(Ok(Err(reason))) => Err((Kind::Denied, reason)),
+            Ok(Ok(Err(refusal))) => Err(refusal),
             Ok(Err(error)) => Err(other(format!("the gate failed: {error}"))),
             Err(_) => Err(other("the gate did not decide within 5 s".to_owned())),
         }
     }
 }
 
-/// The first message of a connection.
-async fn hear(mut stream: &Stream) -> Result<Hello, String> {
-    match frame::read(&mut stream, MAX_HELLO).await {
-        Ok(Some(payload)) => hello_in(&payload).ok_or_else(|| "the first message is not a Hello".to_owned()),
+impl Door {
+    /// The `Hello`, after the encryption's handshake where there is one, and the key that was shown in that.
+    async fn hear_hello(&self, stream: &Arc<Stream>, line: &mut Line) -> Result<(Hello, Option<PublicKey>), Refusal> {
+        let other = |reason: String| (Kind::Other, reason);
+        let disagreed = |reason: &str| (Kind::Encryption, reason.to_owned());
+        let first = match (hear(line).await.map_err(other)?, &self.key) {
+            (Control::Hello(hello), None) => return Ok((hello, None)),
+            (Control::Noise(first), Some(own)) => noise::respond(&first, own),
+            (Control::Hello(_), Some(_)) => return Err(disagreed("the agent's is encrypted, this connection is not")),
+            (Control::Noise(_), None) => return Err(disagreed("this connection is encrypted, the agent's is not")),
+            _ => return Err(other("the first message is not a Hello".to_owned())),
+        };
+        let Ok((answer, seal, shown)) = first else {
+            return Err(disagreed("the agent's key is not the one that is pinned in this program's agent.pub"));
+        };
+        write_message(&mut line.writer, &message::control(Control::Noise(answer)))
+            .await
+            .map_err(|error| other(error.to_string()))?;
+        *line = Line::sealed(stream, seal);
+        match hear(line).await.map_err(other)? {
+            Control::Hello(hello) => Ok((hello, shown)),
+            _ => Err(other("the first sealed message is not a Hello".to_owned())),
+        }
+    }
+}
+
+/// One of the first messages of a connection.
+async fn hear(line: &mut Line) -> Result<Control, String> {
+    match frame::read(&mut line.reader, MAX_HELLO).await {
+        Ok(Some(payload)) => control_in(&payload).ok_or_else(|| "the first message is not a Hello".to_owned()),
         Ok(None) => Err("the connection ended before a Hello".to_owned()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-fn hello_in(payload: &[u8]) -> Option<Hello> {
+fn control_in(payload: &[u8]) -> Option<Control> {
     match EventBusMessage::decode(payload).ok()?.payload? {
-        Payload::Control(ControlPayload { control: Some(Control::Hello(hello)) }) => Some(hello),
+        Payload::Control(ControlPayload { control }) => control,
         _ => None,
     }
 }
@@ -197,11 +236,16 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// Hands messages to the router until the stream ends; returns what the peer did wrong, if that is why.
-    async fn run(self, stream: impl AsyncRead + Unpin) -> Option<String> {
-        let mut reader = BufReader::with_capacity(64 * 1024, stream);
-        loop {
+    async fn run(self, mut reader: impl AsyncRead + Unpin) -> Option<String> {
+        for number in 1_usize.. {
+            if number.is_multiple_of(IN_A_ROW) {
+                tokio::task::yield_now().await;
+            }
             let payload = match frame::read(&mut reader, MAX_FRAME - STAMP).await {
                 Ok(Some(payload)) => payload,
+                Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Some(error.to_string());
+                }
                 Ok(None) | Err(ReadError::Io(_)) => return None,
                 Err(error) => return Some(error.to_string()),
             };
@@ -221,6 +265,7 @@ impl Reading<'_> {
             drop(payload);
             self.events.send(Event::Message { connection: self.connection, message, permit }).await.ok()?;
         }
+        None
     }
 }
 
@@ -254,5 +299,6 @@ async fn write_all(
 /// Writes one message as one frame.
 pub(crate) async fn write_message(stream: &mut (impl AsyncWrite + Unpin), message: &EventBusMessage) -> io::Result<()> {
     let frame = frame::encode(&message.encode_to_vec()).map_err(io::Error::other)?;
-    stream.write_all(&frame).await
+    stream.write_all(&frame).await?;
+    stream.flush().await
 }

@@ -46,6 +46,7 @@ use crate::{
     auth::{Gate, Peer},
     client::Client,
     frame::MAX_FRAME,
+    keys::{KeyError, Keys, Owner, PrivateKey},
     os,
     proto::Role,
     queue::{Outbox, Room},
@@ -72,6 +73,8 @@ pub struct BrokerConfig {
     /// Connections through the socket at one time, a quarter of them for collectors alone; one more is told to come again.
     /// Those that have not said who they are have 16 places of their own.
     pub max_connections: usize,
+    /// The keys of an encrypted bus: those without a pinned key are kept out. `None` for one that is not encrypted.
+    pub encryption: Option<Keys>,
     /// How long an operator may keep a connection on which it waits for nothing.
     pub operator_patience: Duration,
     /// Messages that may wait for one connection, and messages of one connection that may wait for the agent's own parts.
@@ -81,12 +84,13 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// 64 connections, 60 s of patience, 1,024 messages, 8 MiB.
+    /// Not encrypted, 64 connections, 60 s of patience, 1,024 messages, 8 MiB.
     pub fn new(path: impl Into<PathBuf>, sessions_dir: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             sessions_dir: sessions_dir.into(),
             max_connections: 64,
+            encryption: None,
             operator_patience: Duration::from_secs(60),
             queue_messages: 1024,
             queue_bytes: 2 * MAX_FRAME,
@@ -123,6 +127,9 @@ pub enum BindError {
         /// What is there.
         path: PathBuf,
     },
+    /// There is no usable key for the encryption.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A file or directory could not be accessed.
     #[error("cannot listen: {}: {source}", path.display())]
     Io {
@@ -158,6 +165,8 @@ pub struct Broker {
     gate: Gate,
     connections: AtomicU64,
     locals: Mutex<Vec<Member>>,
+    /// Our own, where the bus is encrypted.
+    key: Option<Arc<PrivateKey>>,
     events: (fair::Entrance, fair::Inbox),
     _lock: File,
 }
@@ -192,9 +201,18 @@ impl Broker {
             os::Place::Live => return Err(BindError::InUse { path: path.clone() }),
             os::Place::Other => return Err(BindError::NotASocket { path: path.clone() }),
         }
+        let key = match &config.encryption {
+            Some(keys) => {
+                keys.ensure(Owner::Agent)?;
+                keys.ensure(Owner::Operator)?;
+                Some(Arc::new(keys.private(Owner::Agent)?))
+            }
+            None => None,
+        };
         let listener = os::listen(path).map_err(at(path))?;
         Ok(Self {
-            gate: Gate::new(config.sessions_dir.clone(), os::own_uid()),
+            gate: Gate::new(config.sessions_dir.clone(), os::own_uid(), config.encryption.clone()),
+            key,
             listener,
             connections: AtomicU64::new(0),
             locals: Mutex::default(),
@@ -233,7 +251,7 @@ impl Broker {
     /// # Errors
     /// The socket takes no connections any more.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-        let Self { config, listener, gate, connections, locals, events: (events, inbox), _lock } = self;
+        let Self { config, listener, gate, connections, locals, key, events: (events, inbox), _lock } = self;
         let locals = locals.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut router = JoinSet::new();
         router.spawn(router::Router::new(inbox, gate.clone(), locals, config.operator_patience).run());
@@ -259,6 +277,7 @@ impl Broker {
                     let door = connection::Door {
                         connection,
                         gate: gate.clone(),
+                        key: key.clone(),
                         places: places.clone(),
                         config: Arc::clone(&config),
                         senders: Arc::clone(&senders),

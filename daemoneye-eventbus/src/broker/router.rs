@@ -38,6 +38,9 @@ pub(crate) const MAX_SUBSCRIPTIONS: usize = 64;
 /// The most calls that one connection may have under way.
 pub(crate) const MAX_CALLS: usize = 64;
 
+/// Messages that one task handles before the others get their turn.
+pub(super) const IN_A_ROW: usize = 16;
+
 /// What the router is told.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -168,7 +171,14 @@ impl Router {
     pub(super) async fn run(mut self) {
         let mut rounds = interval((self.patience / 8).max(Duration::from_millis(1)));
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut in_a_row = 0;
         loop {
+            // Whoever this wakes must get to run, also when there is always something more to do here.
+            in_a_row += 1;
+            if in_a_row >= IN_A_ROW {
+                in_a_row = 0;
+                tokio::task::yield_now().await;
+            }
             let event = tokio::select! {
                 event = self.inbox.recv() => event,
                 now = rounds.tick() => {

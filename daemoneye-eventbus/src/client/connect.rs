@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,11 @@ use crate::{
     auth::PROTOCOL,
     broker::write_message,
     frame::{self, MAX_FRAME},
-    message, os,
+    keys::{KeyError, Keys, Owner},
+    line::Line,
+    message,
+    noise::{Initiator, Seal},
+    os,
     proto::{
         ControlPayload, EventBusMessage, Goodbye, Hello, Role, Welcome, control_payload::Control,
         event_bus_message::Payload, goodbye::Kind,
@@ -99,6 +104,17 @@ pub enum ConnectError {
         /// Why.
         reason: String,
     },
+    /// The agent and this program do not agree on the encryption, or on the keys.
+    #[error(
+        "no agreement on the bus's encryption: {reason}; app.bus_encryption and app.bus_keys must mean the same for both sides"
+    )]
+    Encryption {
+        /// What differs.
+        reason: String,
+    },
+    /// A key that the encryption needs cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// Whatever listens does not speak the bus's protocol, or does not speak at all.
     #[error("what listens on {} does not answer as an agent: {reason}", path.display())]
     Protocol {
@@ -123,18 +139,34 @@ impl Client {
     /// # Errors
     /// See [`ConnectError`]; each says what the operator can do.
     pub async fn connect(path: &Path, identity: Identity) -> Result<Connected, ConnectError> {
+        Self::connect_with(path, identity, None).await
+    }
+
+    /// Like [`connect`](Self::connect), encrypted where there are keys: our own, and the agent's that we expect.
+    ///
+    /// # Errors
+    /// See [`ConnectError`]; each says what the operator can do.
+    pub async fn connect_with(
+        path: &Path,
+        identity: Identity,
+        encryption: Option<&Keys>,
+    ) -> Result<Connected, ConnectError> {
         if let Some(limit) = os::over_path_limit(path) {
             return Err(ConnectError::PathTooLong { path: path.to_owned(), limit });
         }
         let protocol = |reason: String| ConnectError::Protocol { path: path.to_owned(), reason };
         let is_collector = matches!(identity, Identity::Collector { .. });
         let shaken = async {
-            let stream = open(path).await.map_err(|source| io_error(path, source))?;
+            let stream = Arc::new(open(path).await.map_err(|source| io_error(path, source))?);
+            let mut line = match encryption {
+                Some(keys) => Line::sealed(&stream, agree(path, &stream, keys, Owner::from(&identity)).await?),
+                None => Line::plain(&stream),
+            };
             // The agent may refuse us before it has read this; its reason is then in what we read.
-            let written = write_message(&mut &stream, &message::control(Control::Hello(hello(identity)))).await;
-            match frame::read(&mut &stream, MAX_FRAME).await {
+            let written = write_message(&mut line.writer, &message::control(Control::Hello(hello(identity)))).await;
+            match frame::read(&mut line.reader, MAX_FRAME).await {
                 Ok(Some(payload)) => match control_in(&payload) {
-                    Some(Control::Welcome(welcome)) => Ok((stream, welcome)),
+                    Some(Control::Welcome(welcome)) => Ok((line, welcome)),
                     Some(Control::Goodbye(goodbye)) => Err(turned_away(path, goodbye)),
                     _ => Err(protocol("its first message is neither a Welcome nor a Goodbye".into())),
                 },
@@ -143,7 +175,7 @@ impl Client {
                 Err(error) => Err(protocol(error.to_string())),
             }
         };
-        let (stream, welcome) = timeout(WELCOME_PATIENCE, shaken)
+        let (line, welcome) = timeout(WELCOME_PATIENCE, shaken)
             .await
             .unwrap_or_else(|_| Err(protocol("nothing came within 5 s".into())))?;
         if welcome.protocol != PROTOCOL {
@@ -152,8 +184,31 @@ impl Client {
         let purse = if is_collector { Purse::empty() } else { Purse::unlimited() };
         let (client, outgoing) = Self::new(Room::new(QUEUED_MESSAGES, QUEUED_BYTES), purse);
         let (shared, handle) = client.for_driver();
-        tokio::spawn(drive::socket(shared, handle, stream, outgoing));
+        tokio::spawn(drive::socket(shared, handle, line, outgoing));
         Ok(Connected { client, session_key: session_key(&welcome) })
+    }
+}
+
+/// The encryption's handshake.
+async fn agree(path: &Path, stream: &Arc<Stream>, keys: &Keys, owner: Owner<'_>) -> Result<Seal, ConnectError> {
+    let disagreed = |reason: &str| ConnectError::Encryption { reason: reason.to_owned() };
+    let protocol = |reason: String| ConnectError::Protocol { path: path.to_owned(), reason };
+    let begun = Initiator::begin(&keys.private(owner)?, &keys.public(Owner::Agent)?);
+    let (initiator, first) = begun.map_err(|_| disagreed("the keys cannot be used"))?;
+    let mut plain = Line::plain(stream);
+    let written = write_message(&mut plain.writer, &message::control(Control::Noise(first))).await;
+    match frame::read(&mut plain.reader, MAX_FRAME).await {
+        Ok(Some(payload)) => match control_in(&payload) {
+            Some(Control::Noise(answer)) => {
+                initiator.finish(&answer).map_err(|_| disagreed("what answers does not have the key in agent.pub"))
+            }
+            Some(Control::Goodbye(goodbye)) => Err(turned_away(path, goodbye)),
+            _ => Err(protocol("it does not answer the encryption's handshake".into())),
+        },
+        Ok(None) => {
+            Err(written.map_or_else(|source| io_error(path, source), |()| protocol("it closed the connection".into())))
+        }
+        Err(error) => Err(protocol(error.to_string())),
     }
 }
 
@@ -182,6 +237,7 @@ fn turned_away(path: &Path, goodbye: Goodbye) -> ConnectError {
     match kind {
         Kind::Busy => ConnectError::Busy { reason },
         Kind::Denied => ConnectError::Refused { reason },
+        Kind::Encryption => ConnectError::Encryption { reason },
         Kind::Other => ConnectError::Protocol { path: path.to_owned(), reason },
     }
 }

@@ -5,14 +5,14 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use interprocess::local_socket::tokio::Stream;
 use prost::Message as _;
-use tokio::{io::BufReader, sync::mpsc, time::timeout};
+use tokio::{io::AsyncRead, sync::mpsc, time::timeout};
 
 use super::{Client, Inner, table::Shared};
 use crate::{
     broker::{Event, GRACE, Lane, write_message},
     frame::{self, MAX_FRAME},
+    line::Line,
     proto::EventBusMessage,
     queue::{Delivery, Room},
 };
@@ -60,12 +60,12 @@ pub(super) async fn local(
 pub(super) async fn socket(
     shared: Arc<Shared>,
     client: Weak<Inner>,
-    stream: Stream,
+    line: Line,
     mut outgoing: mpsc::UnboundedReceiver<Delivery>,
 ) {
-    let mut receive = pin!(receive(&shared, &client, &stream));
+    let Line { reader, mut writer } = line;
+    let mut receive = pin!(receive(&shared, &client, reader));
     let send = async {
-        let mut writer = &stream;
         while let Some(Delivery { message, permit, .. }) = outgoing.recv().await {
             write_message(&mut writer, &message).await?;
             drop(permit);
@@ -85,8 +85,7 @@ pub(super) async fn socket(
 }
 
 /// Hands on what the broker sends, until it ends; returns why.
-async fn receive(shared: &Shared, client: &Weak<Inner>, stream: &Stream) -> String {
-    let mut reader = BufReader::with_capacity(64 * 1024, stream);
+async fn receive(shared: &Shared, client: &Weak<Inner>, mut reader: impl AsyncRead + Unpin) -> String {
     let untaken = Room::new(UNTAKEN_MESSAGES, UNTAKEN_BYTES);
     loop {
         let payload = match frame::read(&mut reader, MAX_FRAME).await {

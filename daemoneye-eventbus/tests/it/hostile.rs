@@ -24,7 +24,7 @@ pub(crate) fn serve(pattern: &str) -> EventBusMessage {
     control(Control::Subscribe(Subscribe { pattern: pattern.into(), serve: true, credit: None }))
 }
 
-fn hello(role: Role, name: &str, token: Option<&Token>) -> EventBusMessage {
+pub(crate) fn hello(role: Role, name: &str, token: Option<&Token>) -> EventBusMessage {
     let token = token.map(|token| token.to_string()).unwrap_or_default();
     let token = (0..token.len() / 2).map(|i| u8::from_str_radix(&token[2 * i..2 * i + 2], 16).unwrap()).collect();
     control(Control::Hello(Hello { protocol: 1, role: role.into(), name: name.into(), token, ..Hello::default() }))

@@ -6,6 +6,9 @@ mod bind;
 mod calls;
 mod credit;
 mod crowd;
+
+mod encryption;
+mod floods;
 mod fuzz;
 mod hostile;
 mod identity;

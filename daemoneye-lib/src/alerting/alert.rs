@@ -99,12 +99,10 @@ mod tests {
             severity: Severity::High,
             tags: vec!["t".into()],
             author: "A".into(),
-            description: String::new(),
-            false_positives: Vec::new(),
             dedup: vec!["pid".into()],
             dedup_window: Duration::from_nanos(10),
-            sql: String::new(),
             file: "r.toml".into(),
+            ..Rule::default()
         }
     }
 

@@ -1,19 +1,22 @@
-//! Rules over batches of events.
+//! Standing rules over batches of events, and the compiler of all rules.
 //!
-//! A rule is compiled once: its lowered statement is planned by DataFusion, and what is left of the plan, a condition and
+//! A standing rule is compiled once: its lowered statement is planned by DataFusion, and what is left of the plan, a condition and
 //! result columns over the rows of one table, is evaluated on each batch. Nothing of an evaluation outlives it, so that
 //! memory does not grow with the number of batches; and a rule that fails, or panics, fails alone.
 
 use super::error::Refusal;
-use super::lower::{RuleShape, lower_rule};
+use super::lower::{Lowered, RuleShape, lower_exception, lower_rule};
 use super::query::{json_value, rows};
-use super::rules::Rule;
+use super::rules::lists::Lists;
+use super::rules::{Exception, Rule};
+use super::scheduled::Scheduled;
 use super::session;
 use super::source::{Nothing, Provider, TableSource, Touched, provider};
 use crate::models::batch::{self, kind_of};
 use crate::models::catalog::Table;
 use crate::models::columns::{self};
 use crate::models::event::IdentifiedEvent;
+use crate::models::time;
 use crate::proto::ipc::{Cell, ColumnKind, ResultRow, cell};
 use datafusion::arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::filter_record_batch;
@@ -34,12 +37,36 @@ const PLANNING_BYTES: usize = 16 << 20;
 /// A rule that can be evaluated.
 pub struct CompiledRule {
     /// The rule.
-    pub rule: Rule,
-    condition: Option<Arc<dyn PhysicalExpr>>,
+    pub rule: Arc<Rule>,
+    /// How it is evaluated.
+    pub form: Form,
+    /// What it was compiled from: equal digests, equal rules.
+    pub digest: [u8; 32],
+}
+
+/// How a rule is evaluated.
+pub enum Form {
+    /// Over each batch of events.
+    Standing(Standing),
+    /// At its times, over what is stored.
+    Scheduled(Scheduled),
+}
+
+/// What is left of a standing rule's plan.
+pub struct Standing {
+    condition: Condition,
+    /// Those of the rule's exceptions, in their order.
+    exceptions: Vec<(Exception, Condition)>,
     /// Result columns: the rule's own, then the hidden ones.
     results: Vec<(Field, Arc<dyn PhysicalExpr>)>,
     own: usize,
 }
+
+/// Absent where it is true of every row.
+type Condition = Option<Arc<dyn PhysicalExpr>>;
+
+/// A refusal, and of which exception's condition it is where it is not of the query.
+type Misplaced = (Option<usize>, Refusal);
 
 /// A row that a rule returned.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,6 +92,8 @@ pub struct Match {
 pub struct Evaluated {
     /// The rows that match.
     pub matches: Vec<Match>,
+    /// Rows that an exception took out.
+    pub excepted: u64,
     /// Rows of which it could not say whether they match.
     pub failed_rows: u64,
     /// Why, of the last of them.
@@ -100,34 +129,52 @@ impl Compiler {
     /// Validates and compiles a rule.
     ///
     /// # Errors
-    /// What is wrong with its query, with the place.
-    pub async fn compile(&self, rule: Rule) -> Result<CompiledRule, Refusal> {
+    /// What is wrong with its query or with the exception of this index, with the place.
+    pub async fn compile(&self, mut rule: Rule, lists: &Arc<Lists>) -> Result<CompiledRule, Misplaced> {
+        let form = if rule.schedule.is_some() {
+            Form::Scheduled(Scheduled::prepare(&mut rule, lists).await?)
+        } else {
+            Form::Standing(self.standing(&rule, lists).await?)
+        };
+        Ok(CompiledRule { rule: Arc::new(rule), form, digest: [0; 32] })
+    }
+
+    async fn standing(&self, rule: &Rule, lists: &Lists) -> Result<Standing, Misplaced> {
+        let of_query = |refusal| (None, refusal);
         // First as it is written, so that a column which its table does not have is refused.
-        let (plain, _) = lower_rule(&rule.sql, &[])?;
-        session::plan(&self.catalog, &plain).await?;
+        let (plain, _) = lower_rule(&rule.sql, &[], lists).map_err(of_query)?;
+        session::plan(&self.catalog, &plain).await.map_err(of_query)?;
         let hidden: Vec<&str> = MATCH_COLUMNS.into_iter().chain(rule.dedup.iter().map(String::as_str)).collect();
-        let (lowered, shape) = lower_rule(&rule.sql, &hidden)?;
-        let plan = session::plan(&self.events, &lowered).await?;
-        let refused = |error: DataFusionError| lowered.place(Refusal::from_planner(&error));
-        let (condition, results) = self.pieces(plan).map_err(refused)?;
+        let (lowered, shape) = lower_rule(&rule.sql, &hidden, lists).map_err(of_query)?;
+        let (condition, results) = self.planned(&lowered).await.map_err(of_query)?;
         let RuleShape { hidden, .. } = shape;
         let own = results.len() - hidden;
         let names = lowered.written.names(results.iter().map(|(field, _)| field.name().as_str()));
         let results =
             results.into_iter().zip(names).map(|((field, result), name)| (field.with_name(name), result)).collect();
-        let compiled = CompiledRule { rule, condition, results, own };
         // What only shows when values flow, such as types that do not fit, shows here and not at three in the morning.
-        let sample = sample().map_err(refused)?;
-        compiled.evaluate(&sample).map_err(|why| Refusal::new(format!("the query cannot be evaluated: {why}")))?;
-        Ok(compiled)
+        let broken = |why: String| Refusal::new(format!("cannot be evaluated: {why}"));
+        let sample = sample().map_err(|error| (None, broken(error.to_string())))?;
+        let mut exceptions = Vec::with_capacity(rule.exceptions.len());
+        for (index, exception) in rule.exceptions.iter().enumerate() {
+            let of_exception = |refusal| (Some(index), refusal);
+            let lowered = lower_exception(&exception.condition, lists).map_err(of_exception)?;
+            let (condition, _) = self.planned(&lowered).await.map_err(of_exception)?;
+            holds(&condition, &sample).map_err(|error| of_exception(broken(error.to_string())))?;
+            exceptions.push((exception.clone(), condition));
+        }
+        let standing = Standing { condition, exceptions, results, own };
+        standing.evaluate(&sample).map_err(|why| of_query(broken(why)))?;
+        Ok(standing)
+    }
+
+    async fn planned(&self, lowered: &Lowered) -> Result<Pieces, Refusal> {
+        let plan = session::plan(&self.events, lowered).await?;
+        self.pieces(plan).map_err(|error| lowered.place(Refusal::from_planner(&error)))
     }
 
     /// The condition and the result columns of a planned rule.
-    #[expect(clippy::type_complexity, reason = "used once, right above")]
-    fn pieces(
-        &self,
-        plan: LogicalPlan,
-    ) -> EngineResult<(Option<Arc<dyn PhysicalExpr>>, Vec<(Field, Arc<dyn PhysicalExpr>)>)> {
+    fn pieces(&self, plan: LogicalPlan) -> EngineResult<Pieces> {
         let plan = self.events.analyzer().execute_and_check(plan, self.events.config_options(), |_, _| {})?;
         let LogicalPlan::Projection(projection) = plan else {
             return Err(DataFusionError::Plan("this form of query is not supported in a rule".to_owned()));
@@ -154,6 +201,19 @@ impl Compiler {
     }
 }
 
+/// The condition and the result columns of a planned rule.
+type Pieces = (Condition, Vec<(Field, Arc<dyn PhysicalExpr>)>);
+
+/// Of which rows a condition is true; none where it is true of all.
+fn holds(condition: &Condition, rows: &RecordBatch) -> EngineResult<Option<BooleanArray>> {
+    let Some(condition) = condition else { return Ok(None) };
+    let truth = condition.evaluate(rows)?.into_array(rows.num_rows())?;
+    match truth.as_any().downcast_ref::<BooleanArray>() {
+        Some(truth) => Ok(Some(truth.clone())),
+        None => Err(DataFusionError::Execution("the condition is no truth value".to_owned())),
+    }
+}
+
 /// One row of NULLs and one with values.
 fn sample() -> EngineResult<RecordBatch> {
     use crate::proto::common::{ProcessEvent, ProcessRecord};
@@ -176,54 +236,62 @@ pub fn event_batch(events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
 }
 
 impl CompiledRule {
-    /// The rows of the batch that match. Where the batch as a whole cannot be evaluated, each row is by itself, so that
-    /// one row that a function cannot digest hides no other.
+    /// The rows of the batch that match; a scheduled rule looks at no batch. Where the batch as a whole cannot be evaluated,
+    /// each row is by itself, so that one row that a function cannot digest hides no other.
     pub fn evaluate_each(&self, events: &RecordBatch) -> Evaluated {
-        let mut evaluated = Evaluated::default();
-        match self.evaluate(events) {
-            Ok(matches) => evaluated.matches = matches,
-            Err(_) => {
-                for row in 0..events.num_rows() {
-                    match self.evaluate(&events.slice(row, 1)) {
-                        Ok(matches) => evaluated.matches.extend(matches),
-                        Err(why) => {
-                            evaluated.failed_rows += 1;
-                            evaluated.why = Some(why);
-                        }
-                    }
+        let Form::Standing(standing) = &self.form else { return Evaluated::default() };
+        if let Ok(evaluated) = standing.evaluate(events) {
+            return evaluated;
+        }
+        let mut all = Evaluated::default();
+        for row in 0..events.num_rows() {
+            match standing.evaluate(&events.slice(row, 1)) {
+                Ok(evaluated) => {
+                    all.matches.extend(evaluated.matches);
+                    all.excepted += evaluated.excepted;
+                }
+                Err(why) => {
+                    all.failed_rows += 1;
+                    all.why = Some(why);
                 }
             }
         }
-        evaluated
+        all
     }
 
     /// The rows of the batch that match.
     ///
     /// # Errors
-    /// Why the rule could not be evaluated; other rules are not concerned.
+    /// Why the rule could not be evaluated over them.
     pub fn evaluate(&self, events: &RecordBatch) -> Result<Vec<Match>, String> {
+        match &self.form {
+            Form::Standing(standing) => standing.evaluate(events).map(|evaluated| evaluated.matches),
+            Form::Scheduled(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+impl Standing {
+    /// A panic of the engine is a failure of this rule alone.
+    fn evaluate(&self, events: &RecordBatch) -> Result<Evaluated, String> {
         match catch_unwind(AssertUnwindSafe(|| self.matches(events))) {
             Ok(matches) => matches.map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned()),
             Err(_) => Err("the engine gave up: a defect of DaemonEye".to_owned()),
         }
     }
 
-    fn matches(&self, events: &RecordBatch) -> EngineResult<Vec<Match>> {
-        let rows_count = events.num_rows();
-        let matching = match &self.condition {
+    fn matches(&self, events: &RecordBatch) -> EngineResult<Evaluated> {
+        let matching = match holds(&self.condition, events)? {
             None => events.clone(),
-            Some(condition) => {
-                let truth = condition.evaluate(events)?.into_array(rows_count)?;
-                let truth = truth
-                    .as_any()
-                    .downcast_ref::<BooleanArray>()
-                    .ok_or_else(|| DataFusionError::Execution("the condition is no truth value".to_owned()))?;
-                if truth.true_count() == 0 {
-                    return Ok(Vec::new());
-                }
-                filter_record_batch(events, truth)?
-            }
+            Some(truth) if truth.true_count() == 0 => return Ok(Evaluated::default()),
+            Some(truth) => filter_record_batch(events, &truth)?,
         };
+        let before = matching.num_rows();
+        let matching = self.without_exceptions(matching);
+        let excepted = (before - matching.num_rows()) as u64;
+        if matching.num_rows() == 0 {
+            return Ok(Evaluated { excepted, ..Evaluated::default() });
+        }
         let arrays = self
             .results
             .iter()
@@ -237,7 +305,34 @@ impl CompiledRule {
             .collect();
         let kinds: Vec<ColumnKind> = fields.iter().map(kind_of).collect();
         let results = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
-        Ok(rows(&results).iter().map(|row| self.found(&kinds, row)).collect())
+        let matches = rows(&results).iter().map(|row| self.found(&kinds, row)).collect();
+        Ok(Evaluated { matches, excepted, ..Evaluated::default() })
+    }
+
+    /// Without the rows of which an exception in force is true. One that cannot be evaluated takes nothing out: rather an
+    /// alert too many than one too few.
+    fn without_exceptions(&self, mut matching: RecordBatch) -> RecordBatch {
+        if self.exceptions.is_empty() {
+            return matching;
+        }
+        let now = time::now_ns();
+        for (exception, condition) in self.exceptions.iter().filter(|(exception, _)| exception.applies(now)) {
+            let left = match holds(condition, &matching) {
+                Ok(None) => Ok(matching.slice(0, 0)),
+                Ok(Some(excepted)) => {
+                    let stays: BooleanArray = excepted.iter().map(|excepted| Some(excepted != Some(true))).collect();
+                    filter_record_batch(&matching, &stays).map_err(DataFusionError::from)
+                }
+                Err(error) => Err(error),
+            };
+            match left {
+                Ok(left) => matching = left,
+                Err(error) => {
+                    tracing::warn!(exception = %exception.condition, %error, "an exception could not be evaluated: it takes nothing out");
+                }
+            }
+        }
+        matching
     }
 
     fn found(&self, kinds: &[ColumnKind], row: &ResultRow) -> Match {

@@ -110,7 +110,7 @@ fn split_place(text: &str) -> (&str, Location) {
 }
 
 /// The name that was probably meant.
-pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
     candidates
         .map(|candidate| (strsim::damerau_levenshtein(&name, candidate), candidate))

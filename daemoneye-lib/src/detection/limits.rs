@@ -3,7 +3,7 @@
 use super::dialect::Dialect;
 use super::error::Refusal;
 use super::lower::not_select;
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{Expr, Statement};
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, Whitespace};
 
@@ -21,6 +21,19 @@ const SEVERAL: &str = "more than one statement";
 /// The one `SELECT` that the text holds.
 pub(super) fn parse(sql: &str) -> Result<Statement, Refusal> {
     parse_one(sql).map_err(|refusal| placed(sql, refusal))
+}
+
+/// The one condition that the text holds.
+pub(super) fn parse_condition(sql: &str) -> Result<Expr, Refusal> {
+    let tokens = tokens(sql)?;
+    let mut parser = Parser::new(&Dialect).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
+    let condition = parser.parse_expr().map_err(Refusal::from_parser)?;
+    let next = parser.peek_token();
+    if next.token == Token::EOF {
+        return Ok(condition);
+    }
+    let refusal = Refusal::new(format!("syntax error: a condition should end before `{}`", next.token));
+    Err(refusal.hint("write one condition, as it would stand after WHERE").at(next.span))
 }
 
 fn parse_one(sql: &str) -> Result<Statement, Refusal> {

@@ -4,8 +4,10 @@ use regex::{Regex, RegexBuilder};
 
 /// Longest pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 4_096;
-/// Memory that a compiled regular expression may take.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+/// Memory that a compiled regular expression may take: the first of these that is enough is what it weighs.
+const REGEX_BYTES: [usize; 3] = [32 << 10, 128 << 10, 1 << 20];
+/// Memory that it may use while it matches.
+const MATCHING_BYTES: usize = 128 << 10;
 
 /// A compiled pattern.
 #[derive(Debug)]
@@ -70,22 +72,30 @@ impl Pattern {
         Ok(Self::pieces(pieces, false))
     }
 
-    /// `REGEXP`: found anywhere in the text; case counts.
-    pub(super) fn regexp(pattern: &str) -> Result<Self, String> {
+    /// `REGEXP`: found anywhere in the text; case counts. Tells also about how many bytes it takes.
+    pub(super) fn regexp(pattern: &str) -> Result<(Self, usize), String> {
         bounded(pattern)?;
-        RegexBuilder::new(pattern)
-            .size_limit(MAX_REGEX_BYTES)
-            .dfa_size_limit(MAX_REGEX_BYTES)
-            .build()
-            .map(|regex| Self::Regex(Box::new(regex)))
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => "the regular expression is too large when compiled".to_owned(),
-                other => {
+        for limit in REGEX_BYTES {
+            let built = RegexBuilder::new(pattern).size_limit(limit).dfa_size_limit(MATCHING_BYTES).build();
+            match built {
+                Ok(regex) => return Ok((Self::Regex(Box::new(regex)), limit + MATCHING_BYTES)),
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(other) => {
                     let text = other.to_string();
                     let last = text.lines().last().unwrap_or_default();
-                    format!("bad regular expression: {}", last.trim_start_matches("error: "))
+                    return Err(format!("bad regular expression: {}", last.trim_start_matches("error: ")));
                 }
-            })
+            }
+        }
+        Err("the regular expression is too large when compiled".to_owned())
+    }
+
+    /// About how many bytes the pieces take.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::Pieces { pieces, .. } => 256 + pieces.len() * size_of::<Piece>(),
+            Self::Regex(_) => MATCHING_BYTES,
+        }
     }
 
     fn pieces(mut pieces: Vec<Piece>, ignore_case: bool) -> Self {
@@ -223,7 +233,7 @@ mod tests {
     fn a_hostile_pattern_costs_little() {
         let text = "a".repeat(10_000);
         assert!(!Pattern::like(&format!("{}b", "%a".repeat(500)), None).unwrap().matches(&text));
-        assert!(!Pattern::regexp("(a+)+$b").unwrap().matches(&text));
+        assert!(!Pattern::regexp("(a+)+$b").unwrap().0.matches(&text));
         assert!(Pattern::regexp("(a{1000}){1000}").unwrap_err().contains("too large"));
         assert!(Pattern::regexp("(").unwrap_err().contains("unclosed group"));
         assert!(Pattern::like(&"a".repeat(5_000), None).is_err());

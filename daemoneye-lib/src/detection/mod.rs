@@ -11,20 +11,30 @@
 //! [`query`] answers an operator's statement over a [`source::TableSource`]; [`rules`] reads rule files; [`engine`] evaluates
 //! rules over each batch of events.
 
+#[cfg(not(unix))]
+#[path = "cost_plain.rs"]
+mod cost;
+#[cfg(unix)]
+#[path = "cost_unix.rs"]
+mod cost;
 mod dialect;
 pub mod engine;
 mod error;
+pub mod explain;
 mod functions;
 mod kinds;
 mod limits;
 mod lower;
 mod matching;
 pub mod query;
+pub mod record;
 pub mod rules;
+pub mod scheduled;
 mod session;
 pub mod source;
 pub mod standing;
 
-pub use error::Refusal;
+pub use cost::Cost;
+pub use error::{Refusal, nearest};
 pub use limits::MAX_SQL_BYTES;
 pub use lower::Parameters;

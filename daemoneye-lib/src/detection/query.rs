@@ -2,7 +2,7 @@
 
 use super::error::Refusal;
 use super::kinds::column_kind;
-use super::lower::{Parameters, lower_query};
+use super::lower::{Lowered, Parameters, lower_query};
 use super::session;
 use super::source::{Nothing, TableSource, Touched, provider};
 use crate::models::batch::kind_of;
@@ -67,6 +67,10 @@ impl Queries {
         session::base(memory_bytes).map(|base| Self { base }).map_err(|error| QueryError::from_engine(&error))
     }
 
+    pub(super) fn base(&self) -> &SessionState {
+        &self.base
+    }
+
     /// Checks a statement without running it.
     ///
     /// # Errors
@@ -85,7 +89,15 @@ impl Queries {
         parameters: &Parameters,
         source: Arc<dyn TableSource>,
     ) -> Result<Answer, QueryError> {
-        let lowered = lower_query(sql, parameters, time::now_ns())?;
+        self.run_lowered(lower_query(sql, parameters, time::now_ns())?, source).await
+    }
+
+    /// Starts a lowered statement.
+    pub(super) async fn run_lowered(
+        &self,
+        lowered: Lowered,
+        source: Arc<dyn TableSource>,
+    ) -> Result<Answer, QueryError> {
         let touched = Touched::default();
         let engine = |error: DataFusionError| QueryError::from_engine(&error);
         let state = session::with_tables(&self.base, |table| provider(table, &source, &touched)).map_err(engine)?;

@@ -1,53 +1,48 @@
-//! All rules over every batch, with what each of them costs and finds.
+//! The rules in force: all standing ones over every batch, replaced as a whole while they run.
 
-use super::engine::{CompiledRule, Evaluated, Match, event_batch};
+use super::cost::Cost;
+use super::engine::{CompiledRule, Evaluated, Form, Match, event_batch};
 use super::lower::Parameters;
 use super::query::{Queries, QueryError};
-use super::rules::{LoadOutcome, Rule, RuleProblem};
+use super::record::{Budget, Noted, Outcome};
+use super::rules::{LoadOutcome, Rule};
 use crate::models::event::IdentifiedEvent;
-use crate::models::rows::{RuleRow, RunRow};
-use crate::models::time;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// The newest runs that `detection.runs` shows.
-const MAX_RUNS: usize = 1_000;
-/// A rule that takes longer over one batch is over its budget.
-const BUDGET: Duration = Duration::from_millis(100);
+pub use super::record::DetectionRecord;
 
-/// The rules in force.
+/// The rules in force; a handle on shared state.
+#[derive(Clone)]
 pub struct DetectionEngine {
-    rules: Vec<CompiledRule>,
+    rules: Arc<RwLock<Arc<Vec<Arc<CompiledRule>>>>>,
     record: DetectionRecord,
 }
 
 /// What the rules said of a batch.
 #[derive(Default)]
-pub struct Findings<'e> {
+pub struct Findings {
     /// Each match with its rule.
-    pub found: Vec<(&'e Rule, Match)>,
+    pub found: Vec<(Arc<Rule>, Match)>,
     /// Rules that could not be evaluated over some rows, each with the reason.
     pub failed: Vec<(String, String)>,
 }
 
-/// What the rules have done, for whoever shows it; a handle on shared state.
-#[derive(Clone, Default)]
-pub struct DetectionRecord(Arc<Mutex<Record>>);
-
-#[derive(Default)]
-struct Record {
-    rules: Vec<RuleRow>,
-    runs: VecDeque<RunRow>,
+/// How a rule changed when the rules were replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which rule.
+    pub rule_id: String,
+    /// `added`, `changed`, `removed`, or `kept`: its new version is refused and the one before stays in force.
+    pub what: &'static str,
 }
 
 impl DetectionEngine {
     /// An engine with what was loaded; refused files stay visible in the record.
     pub fn new(loaded: LoadOutcome) -> Self {
-        let LoadOutcome { rules, problems } = loaded;
-        let rows = rules.iter().map(|rule| healthy(&rule.rule)).chain(problems.iter().map(refused)).collect();
-        let record = DetectionRecord(Arc::new(Mutex::new(Record { rules: rows, runs: VecDeque::new() })));
-        Self { rules, record }
+        let engine = Self { rules: Arc::default(), record: DetectionRecord::default() };
+        engine.replace(loaded);
+        engine
     }
 
     /// What the rules have done.
@@ -55,39 +50,73 @@ impl DetectionEngine {
         self.record.clone()
     }
 
-    /// Evaluates every rule over the events. A rule that fails is marked unhealthy with the reason; the others go on.
-    pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Findings<'_> {
-        if events.is_empty() || self.rules.is_empty() {
-            return Findings::default();
+    /// The rules in force, by id; disabled ones too.
+    pub fn rules(&self) -> Arc<Vec<Arc<CompiledRule>>> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts what was loaded in the place of what is in force. A batch is evaluated by the rules of before or by those of after,
+    /// never by some of each. Of a file that is refused now, the rule that it held before stays in force.
+    pub fn replace(&self, loaded: LoadOutcome) -> Vec<Change> {
+        let LoadOutcome { mut rules, problems } = loaded;
+        let before = self.rules();
+        let mut kept = BTreeMap::new();
+        for problem in &problems {
+            let earlier = before.iter().find(|rule| {
+                rule.rule.file == problem.file || problem.rule_id.as_deref() == Some(rule.rule.id.as_str())
+            });
+            if let Some(earlier) = earlier
+                && !rules.iter().any(|rule| rule.rule.id == earlier.rule.id)
+            {
+                kept.insert(earlier.rule.id.clone(), problem.to_string());
+                rules.push(Arc::clone(earlier));
+            }
+        }
+        rules.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
+        let changes = changes(&before, &rules, &kept);
+        self.record.replace(&rules, &problems, kept);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        changes
+    }
+
+    /// Evaluates every standing rule that is enabled over the events. A rule that fails is marked unhealthy with the reason; the
+    /// others go on.
+    pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Findings {
+        let rules = self.rules();
+        let mut findings = Findings::default();
+        let standing = || rules.iter().filter(|rule| matches!(rule.form, Form::Standing(_)));
+        if events.is_empty() || standing().next().is_none() {
+            return findings;
         }
         let batch = match event_batch(events) {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(%error, "events cannot be shown to the rules: a defect of DaemonEye");
-                let failed = self.rules.iter().map(|rule| (rule.rule.id.clone(), error.to_string())).collect();
-                return Findings { found: Vec::new(), failed };
+                findings.failed = standing().map(|rule| (rule.rule.id.clone(), error.to_string())).collect();
+                return findings;
             }
         };
-        let mut found = Vec::new();
-        let mut failed = Vec::new();
-        for (index, rule) in self.rules.iter().enumerate() {
-            let started = Instant::now();
-            let Evaluated { matches, failed_rows, why } = rule.evaluate_each(&batch);
-            let run = RunRow {
-                run_time: time::now_ns(),
-                rule_id: rule.rule.id.clone(),
+        for rule in standing().filter(|rule| self.record.may_run(&rule.rule.id)) {
+            let started = Cost::start();
+            let Evaluated { matches, excepted, failed_rows, why } = rule.evaluate_each(&batch);
+            let failed = why.map(|why| format!("{why} ({failed_rows} of {} rows)", events.len()));
+            let outcome = Outcome {
                 rows: events.len() as u64,
                 matches: matches.len() as u64,
-                cost_ns: u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX),
+                excepted,
+                failed_rows,
+                failure: failed.clone(),
+                cost: started.so_far(),
                 degraded_reasons: degraded_reasons.to_vec(),
             };
-            if let Some(why) = &why {
-                failed.push((rule.rule.id.clone(), format!("{why} ({failed_rows} of {} rows)", events.len())));
+            let noted = self.record.note(&rule.rule.id, outcome, Budget::BATCH);
+            findings.failed.extend(failed.map(|why| (rule.rule.id.clone(), why)));
+            if let Noted::Suspended(why) = noted {
+                findings.failed.push((rule.rule.id.clone(), why));
             }
-            self.record.note(index, run, failed_rows, why);
-            found.extend(matches.into_iter().map(|matched| (&rule.rule, matched)));
+            findings.found.extend(matches.into_iter().map(|matched| (Arc::clone(&rule.rule), matched)));
         }
-        Findings { found, failed }
+        findings
     }
 
     /// Checks a statement as a query would be, without running it.
@@ -99,76 +128,19 @@ impl DetectionEngine {
     }
 }
 
-impl DetectionRecord {
-    fn note(&self, index: usize, run: RunRow, failed_rows: u64, failure: Option<String>) {
-        let mut record = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(row) = record.rules.get_mut(index) {
-            row.evaluations += 1;
-            row.rows += run.rows;
-            row.matches += run.matches;
-            row.cost_ns += run.cost_ns;
-            if run.matches > 0 {
-                row.last_match = Some(run.run_time);
-            }
-            row.failed_rows += failed_rows;
-            let reason = match failure {
-                Some(why) => Some(format!(
-                    "{} rows could not be evaluated so far, the last at {}: {why}",
-                    row.failed_rows,
-                    time::sql_text(run.run_time)
-                )),
-                // A rule that has failed stays in doubt until it is loaded anew.
-                None if row.failed_rows > 0 => row.reason.clone(),
-                None if run.cost_ns > u64::try_from(BUDGET.as_nanos()).unwrap_or(u64::MAX) => Some(format!(
-                    "the newest evaluation took {} ms; {} are allowed",
-                    run.cost_ns / 1_000_000,
-                    BUDGET.as_millis()
-                )),
-                None => None,
-            };
-            if reason.is_some() && row.reason.is_none() {
-                tracing::warn!(rule = %row.rule_id, reason = reason.as_deref().unwrap_or_default(), "a rule is unhealthy");
-            }
-            row.state = if reason.is_some() { "unhealthy" } else { "healthy" }.to_owned();
-            row.reason = reason;
-        }
-        if record.runs.len() == MAX_RUNS {
-            record.runs.pop_front();
-        }
-        record.runs.push_back(run);
-    }
-
-    /// Every rule file with its state.
-    pub fn rules(&self) -> Vec<RuleRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).rules.clone()
-    }
-
-    /// The newest evaluations.
-    pub fn runs(&self) -> Vec<RunRow> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).runs.iter().cloned().collect()
-    }
-}
-
-fn healthy(rule: &Rule) -> RuleRow {
-    RuleRow {
-        rule_id: rule.id.clone(),
-        title: rule.title.clone(),
-        severity: rule.severity.name().to_owned(),
-        state: "healthy".to_owned(),
-        file: rule.file.display().to_string(),
-        tags: rule.tags.clone(),
-        author: rule.author.clone(),
-        ..RuleRow::default()
-    }
-}
-
-fn refused(problem: &RuleProblem) -> RuleRow {
-    let file = problem.file.display().to_string();
-    RuleRow {
-        rule_id: problem.rule_id.clone().unwrap_or_else(|| file.clone()),
-        state: "refused".to_owned(),
-        reason: Some(problem.to_string()),
-        file,
-        ..RuleRow::default()
-    }
+fn changes(before: &[Arc<CompiledRule>], now: &[Arc<CompiledRule>], kept: &BTreeMap<String, String>) -> Vec<Change> {
+    let digests = |rules: &[Arc<CompiledRule>]| -> HashMap<String, [u8; 32]> {
+        rules.iter().map(|rule| (rule.rule.id.clone(), rule.digest)).collect()
+    };
+    let (was, is) = (digests(before), digests(now));
+    let what = |id: &str| match (was.get(id), is.get(id)) {
+        (Some(_), None) => Some("removed"),
+        (None, _) => Some("added"),
+        _ if kept.contains_key(id) => Some("kept"),
+        (was, is) => (was != is).then_some("changed"),
+    };
+    let mut ids: Vec<_> = was.keys().chain(is.keys()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids.into_iter().filter_map(|id| Some(Change { rule_id: id.clone(), what: what(id)? })).collect()
 }

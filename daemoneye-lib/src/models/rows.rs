@@ -75,7 +75,7 @@ pub struct RuleRow {
     pub title: String,
     /// low, medium, high or critical.
     pub severity: String,
-    /// `healthy`, `unhealthy` or `refused`.
+    /// `healthy`, `unhealthy`, `suspended`, `disabled` or `refused`.
     pub state: String,
     /// Why it is not healthy.
     pub reason: Option<String>,
@@ -97,6 +97,30 @@ pub struct RuleRow {
     pub cost_ns: u64,
     /// When it last returned a row.
     pub last_match: Option<i64>,
+    /// Whether the operator wants it to run.
+    pub enabled: bool,
+    /// What it looks for and why.
+    pub description: String,
+    /// Harmless things that match it.
+    pub false_positives: Vec<String>,
+    /// Columns that make two matches the same alert.
+    pub dedup: Vec<String>,
+    /// For how many seconds they do.
+    pub dedup_window_s: Option<u64>,
+    /// How many seconds a scheduled rule looks back.
+    pub window_s: Option<u64>,
+    /// Seconds between two of its runs.
+    pub every_s: Option<u64>,
+    /// `all` or `diff`, for a scheduled rule.
+    pub mode: Option<String>,
+    /// Its exceptions as a JSON array: where, reason, expires, applies.
+    pub exceptions: Option<String>,
+    /// How many of them no longer apply.
+    pub expired_exceptions: u64,
+    /// Rows that its exceptions took out.
+    pub excepted: u64,
+    /// Its query.
+    pub sql: Option<String>,
 }
 
 /// A row of `detection.runs`: one evaluation of one rule.
@@ -106,11 +130,11 @@ pub struct RunRow {
     pub run_time: i64,
     /// Which rule.
     pub rule_id: String,
-    /// Rows in the batch.
+    /// Rows that it read.
     pub rows: u64,
     /// Rows that the rule returned.
     pub matches: u64,
-    /// Wall-clock cost.
+    /// Processor time.
     pub cost_ns: u64,
     /// Why the evaluation could not see everything.
     pub degraded_reasons: Vec<String>,
@@ -204,6 +228,18 @@ pub static RULE: &[Column<RuleRow>] = columns! {
     failed_rows Integer = |r| r.failed_rows;
     cost_ns Integer = |r| r.cost_ns;
     last_match Time = |r| r.last_match;
+    enabled Boolean = |r| r.enabled;
+    description Text = |r| r.description.as_str();
+    false_positives Json = |r| array(&r.false_positives);
+    dedup Json = |r| array(&r.dedup);
+    dedup_window_s Integer = |r| r.dedup_window_s;
+    window_s Integer = |r| r.window_s;
+    every_s Integer = |r| r.every_s;
+    mode Text = |r| &r.mode;
+    exceptions Json = |r| &r.exceptions;
+    expired_exceptions Integer = |r| r.expired_exceptions;
+    excepted Integer = |r| r.excepted;
+    sql Text = |r| &r.sql;
 };
 
 /// The columns of `detection.runs`.

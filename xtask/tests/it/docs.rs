@@ -67,10 +67,13 @@ fn every_rule_is_in_a_directory_of_its_id() {
     let mut rules = 0;
     for entry in fs::read_dir(workspace_root().join("rules")).unwrap() {
         let dir = entry.unwrap().path();
+        if dir.file_name().is_some_and(|name| name == "lists.toml") {
+            continue;
+        }
         let text = fs::read_to_string(dir.join("rule.toml")).unwrap();
         let id = dir.file_name().unwrap().to_str().unwrap();
         assert!(text.starts_with(&format!("id = \"{id}\"\n")), "{}", dir.display());
         rules += 1;
     }
-    assert!(rules >= 6, "only {rules} rules are shipped");
+    assert!(rules >= 20, "only {rules} rules are shipped");
 }

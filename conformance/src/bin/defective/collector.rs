@@ -323,7 +323,7 @@ impl Collector {
     /// Tells what is left, and waits for the last acknowledgement.
     fn end(&mut self, mut session: Session) -> Result<(), WireError> {
         if self.is(Defect::KeepsBack) {
-            let scan = ScanSummary { scan_id: self.scan_id + 1, ..ScanSummary::default() };
+            let scan = ScanSummary { scan_id: self.scan_id + 1, finished: now(), ..ScanSummary::default() };
             self.store(CollectedItem { item: Some(Item::Scan(scan)) }.encode_to_vec())?;
             return Ok(());
         }

@@ -3,6 +3,7 @@
 //! Each is a function from cells to a cell ([`Scalar`]), wrapped for the engine row by row. What a statement may call by
 //! which name stands in [`SCALARS`]; the names with a leading `__` are what operators are lowered to.
 
+mod compiled;
 mod patterns;
 mod text;
 mod time;

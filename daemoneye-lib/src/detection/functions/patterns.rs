@@ -1,5 +1,6 @@
 //! `LIKE`, `GLOB` and `REGEXP` over columns: a constant pattern is compiled once.
 
+use super::compiled::compiled;
 use super::{Cell, Column, constant_text};
 use crate::detection::matching::Pattern;
 use datafusion::arrow::array::BooleanArray;
@@ -12,16 +13,25 @@ pub(in crate::detection) fn pattern_problem(function: &str, pattern: &str) -> Op
     compile(function, pattern, None).err()
 }
 
-fn compile(function: &str, pattern: &str, escape: Option<char>) -> Result<Pattern, String> {
+/// The pattern, and about how many bytes it takes.
+pub(super) fn compile(function: &str, pattern: &str, escape: Option<char>) -> Result<(Pattern, usize), String> {
     match function {
-        "__like" => Pattern::like(pattern, escape),
-        "glob" => Pattern::glob(pattern),
+        "__like" => Pattern::like(pattern, escape).map(with_weight),
+        "glob" => Pattern::glob(pattern).map(with_weight),
         _ => Pattern::regexp(pattern),
     }
 }
 
+fn with_weight(pattern: Pattern) -> (Pattern, usize) {
+    let weight = pattern.weight();
+    (pattern, weight)
+}
+
 /// The result of a pattern function whose pattern is the same for all rows; `None` for every other call.
-pub(super) fn with_constant_pattern(function: &str, arguments: &[ColumnarValue]) -> Result<Option<ColumnarValue>> {
+pub(super) fn with_constant_pattern(
+    function: &'static str,
+    arguments: &[ColumnarValue],
+) -> Result<Option<ColumnarValue>> {
     if !matches!(function, "__like" | "glob" | "__regexp") {
         return Ok(None);
     }
@@ -43,7 +53,7 @@ pub(super) fn with_constant_pattern(function: &str, arguments: &[ColumnarValue])
         None => BooleanArray::new_null(rows),
         Some(pattern) => {
             let pattern = one_escape(escape.as_deref())
-                .and_then(|escape| compile(function, &pattern, escape))
+                .and_then(|escape| compiled(function, &pattern, escape))
                 .map_err(DataFusionError::Execution)?;
             (0..rows).map(|row| texts.cell(row).text().map(|text| pattern.matches(&text))).collect()
         }
@@ -60,7 +70,7 @@ fn one_escape(escape: Option<&str>) -> Result<Option<char>, String> {
     }
 }
 
-fn matches<'a>(function: &str, cells: &[Cell<'_>]) -> Result<Cell<'a>, String> {
+fn matches<'a>(function: &'static str, cells: &[Cell<'_>]) -> Result<Cell<'a>, String> {
     let (Some(pattern), Some(text)) = (cells.first().and_then(Cell::text), cells.get(1).and_then(Cell::text)) else {
         return Ok(Cell::Null);
     };
@@ -71,7 +81,7 @@ fn matches<'a>(function: &str, cells: &[Cell<'_>]) -> Result<Cell<'a>, String> {
             Some(escape) => one_escape(Some(&escape))?,
         },
     };
-    Ok(Cell::Integer(i64::from(compile(function, &pattern, escape)?.matches(&text))))
+    Ok(Cell::Integer(i64::from(compiled(function, &pattern, escape)?.matches(&text))))
 }
 
 pub(super) fn like<'a>(cells: &'a [Cell<'a>]) -> Result<Cell<'a>, String> {

@@ -1,10 +1,11 @@
 //! Expressions.
 
 use super::functions::engine_call;
-use super::literal::{cell_of, constant};
+use super::literal::{cell_of, constant, given};
 use super::{Lowerer, absent, quoted, unsupported};
 use crate::detection::error::Refusal;
 use crate::detection::functions::Cell;
+use crate::detection::rules::lists::MAX_VALUES;
 use crate::models::catalog::Table;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArguments, Ident, ObjectNamePart, Query,
@@ -65,15 +66,15 @@ impl Lowerer<'_> {
             Expr::Between { expr, negated, low, high } => {
                 Expr::Between { expr: self.boxed(*expr)?, negated, low: self.boxed(*low)?, high: self.boxed(*high)? }
             }
-            Expr::InList { expr, list, negated } if list.is_empty() => {
-                self.expression(*expr)?;
-                Expr::Value(Value::Boolean(negated).with_span(place))
+            Expr::InList { expr, list, negated } => {
+                let list = self.values(list, place)?;
+                let expr = self.boxed(*expr)?;
+                if list.is_empty() {
+                    Expr::Value(Value::Boolean(negated).with_span(place))
+                } else {
+                    Expr::InList { expr, list, negated }
+                }
             }
-            Expr::InList { expr, list, negated } => Expr::InList {
-                expr: self.boxed(*expr)?,
-                list: list.into_iter().map(|item| self.expression(item)).collect::<Result<_, _>>()?,
-                negated,
-            },
             Expr::InSubquery { expr, subquery, negated } => {
                 self.names.push((SUB_QUERY.to_owned(), place, None));
                 Expr::InSubquery { expr: self.boxed(*expr)?, subquery: self.subquery(*subquery)?, negated }
@@ -128,6 +129,31 @@ impl Lowerer<'_> {
             }
             other => return Err(unsupported(&describe(&other)).at(place)),
         })
+    }
+
+    /// What stands in `IN (…)`, a rule's lists by their values.
+    fn values(&mut self, list: Vec<Expr>, place: Span) -> Result<Vec<Expr>, Refusal> {
+        let mut values = Vec::with_capacity(list.len());
+        for item in list {
+            match (self.lists, &item) {
+                (Some(lists), Expr::Value(ValueWithSpan { value: Value::Placeholder(name), span }))
+                    if name.starts_with('@') =>
+                {
+                    let name = name.trim_start_matches('@');
+                    let Some(list) = lists.get(name) else {
+                        return Err(Refusal::new(format!("no such list: @{name}"))
+                            .hint(lists.hint_for(name))
+                            .at(*span));
+                    };
+                    values.extend(list.iter().map(|value| given(value, *span)));
+                }
+                _ => values.push(self.expression(item)?),
+            }
+            if values.len() > MAX_VALUES {
+                return Err(Refusal::new(format!("more than {MAX_VALUES} values in IN (…)")).at(place));
+            }
+        }
+        Ok(values)
     }
 
     /// `table.column`, or `schema.table.column` for a table that is called by its own name.

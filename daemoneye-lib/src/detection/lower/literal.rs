@@ -28,6 +28,10 @@ impl Lowerer<'_> {
         let missing = |what: String| {
             Err(Refusal::new(format!("no value was given for {what}")).hint("give one with --param").at(span))
         };
+        if let (Some(_), Some(list)) = (self.lists, name.strip_prefix('@')) {
+            let refusal = Refusal::new(format!("the list @{list} stands outside of IN (…)"));
+            return Err(refusal.hint(format!("write column IN (@{list})")).at(span));
+        }
         let value = if let Some(number) = name.strip_prefix('?') {
             let index = match number {
                 "" => self.next_positional,
@@ -48,12 +52,17 @@ impl Lowerer<'_> {
             let Some(value) = self.parameters.named.get(own) else { return missing(format!("parameter `{name}`")) };
             value
         };
-        Ok(match value {
-            Parameter::Null => constant(&Cell::Null, span),
-            Parameter::Integer(number) => constant(&Cell::Integer(*number), span),
-            Parameter::Real(number) => constant(&Cell::Real(*number), span),
-            Parameter::Text(text) => constant(&Cell::Text(text.as_str().into()), span),
-        })
+        Ok(given(value, span))
+    }
+}
+
+/// A given value as a literal of the tree.
+pub(super) fn given(value: &Parameter, span: Span) -> Expr {
+    match value {
+        Parameter::Null => constant(&Cell::Null, span),
+        Parameter::Integer(number) => constant(&Cell::Integer(*number), span),
+        Parameter::Real(number) => constant(&Cell::Real(*number), span),
+        Parameter::Text(text) => constant(&Cell::Text(text.as_str().into()), span),
     }
 }
 

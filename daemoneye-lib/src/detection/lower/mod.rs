@@ -13,8 +13,9 @@ mod tables;
 
 use super::error::Refusal;
 use super::limits;
+use super::rules::lists::Lists;
 use crate::models::catalog::Table;
-use datafusion::sql::sqlparser::ast::{Ident, Statement};
+use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SetExpr, Statement, TableFactor, TableWithJoins};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -102,20 +103,61 @@ impl Written {
 /// Parses and lowers a statement. `now` is the moment that it calls now.
 pub(super) fn lower_query(sql: &str, parameters: &Parameters, now: i64) -> Result<Lowered, Refusal> {
     let statement = limits::parse(sql)?;
-    let mut lowerer = Lowerer::new(parameters, Some(now));
+    let mut lowerer = Lowerer::new(parameters, Some(now), None);
     let statement = lowerer.statement(statement).map_err(|refusal| limits::placed(sql, refusal))?;
     lowerer.check_all_used()?;
     Ok(lowerer.finish(statement))
 }
 
-/// Parses and lowers a rule's query: its own columns stay first, and behind them stand hidden ones by which a match is
-/// known. Returns also how many columns are the rule's own where that can be told (`None` with a wildcard).
-pub(super) fn lower_rule(sql: &str, hidden: &[&str]) -> Result<(Lowered, RuleShape), Refusal> {
+/// Parses and lowers a standing rule's query: its own columns stay first, and behind them stand hidden ones by which a match
+/// is known.
+pub(super) fn lower_rule(sql: &str, hidden: &[&str], lists: &Lists) -> Result<(Lowered, RuleShape), Refusal> {
     let statement = limits::parse(sql)?;
     let nothing = Parameters::default();
-    let mut lowerer = Lowerer::new(&nothing, None);
+    let mut lowerer = Lowerer::new(&nothing, None, Some(lists));
     let (statement, shape) = lowerer.rule(statement, hidden).map_err(|refusal| limits::placed(sql, refusal))?;
     Ok((lowerer.finish(statement), shape))
+}
+
+/// Parses and lowers a standing rule's exception: the events that it is true of.
+pub(super) fn lower_exception(condition: &str, lists: &Lists) -> Result<Lowered, Refusal> {
+    let mut statement = limits::parse("SELECT pid FROM processes.events")?;
+    select_of(&mut statement)?.selection = Some(limits::parse_condition(condition)?);
+    let nothing = Parameters::default();
+    let mut lowerer = Lowerer::new(&nothing, None, Some(lists));
+    let (statement, _) = lowerer.rule(statement, &[]).map_err(|refusal| limits::placed(condition, refusal))?;
+    Ok(lowerer.finish(statement))
+}
+
+/// Parses and lowers a scheduled rule's query, without the rows of which one of the exceptions is true.
+pub(super) fn lower_scheduled(sql: &str, exceptions: &[&str], lists: &Lists, now: i64) -> Result<Lowered, Refusal> {
+    let mut statement = limits::parse(sql)?;
+    for condition in exceptions {
+        let mut outer = limits::parse("SELECT * FROM (SELECT 1) AS matches WHERE (1) IS NOT TRUE")?;
+        let select = select_of(&mut outer)?;
+        if let (Statement::Query(inner), [TableWithJoins { relation: TableFactor::Derived { subquery, .. }, .. }]) =
+            (statement, select.from.as_mut_slice())
+        {
+            *subquery = inner;
+        }
+        let condition = Box::new(Expr::Nested(Box::new(limits::parse_condition(condition)?)));
+        select.selection = Some(Expr::IsNotTrue(condition));
+        statement = outer;
+    }
+    let nothing = Parameters::default();
+    let mut lowerer = Lowerer::new(&nothing, Some(now), Some(lists));
+    let statement = lowerer.statement(statement).map_err(|refusal| limits::placed(sql, refusal))?;
+    Ok(lowerer.finish(statement))
+}
+
+/// The `SELECT` of a statement that is one.
+fn select_of(statement: &mut Statement) -> Result<&mut Select, Refusal> {
+    if let Statement::Query(query) = statement
+        && let SetExpr::Select(select) = query.body.as_mut()
+    {
+        return Ok(select);
+    }
+    Err(unsupported("anything but SELECT"))
 }
 
 /// The state of one walk.
@@ -123,6 +165,8 @@ struct Lowerer<'p> {
     parameters: &'p Parameters,
     /// Absent for a rule, whose now is the moment of its evaluation.
     now: Option<i64>,
+    /// What `@name` means in a rule; absent for a query, where it is a parameter.
+    lists: Option<&'p Lists>,
     depth: usize,
     tables: Vec<Table>,
     names: Vec<(String, Span, Option<char>)>,
@@ -137,10 +181,11 @@ struct Lowerer<'p> {
 }
 
 impl<'p> Lowerer<'p> {
-    fn new(parameters: &'p Parameters, now: Option<i64>) -> Self {
+    fn new(parameters: &'p Parameters, now: Option<i64>, lists: Option<&'p Lists>) -> Self {
         Self {
             parameters,
             now,
+            lists,
             depth: 0,
             tables: Vec::new(),
             names: Vec::new(),

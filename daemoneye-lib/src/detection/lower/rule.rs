@@ -11,6 +11,9 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
 
+const SCHEDULED: &str = "a rule looks at one row at a time, in which the columns of the parent are; one that compares rows \
+                         runs on a schedule: add window = \"10m\"";
+
 /// What can be told of a rule's result from its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::detection) struct RuleShape {
@@ -46,10 +49,10 @@ impl Lowerer<'_> {
             |what: &str, why: &str| Err(unsupported(&format!("{what} in a rule")).hint(why.to_owned()).at(span));
         let [TableWithJoins { relation: TableFactor::Table { name, alias, .. }, joins }] = select.from.as_slice()
         else {
-            return unwanted("anything but one table after FROM", "rules are evaluated over the rows of one table");
+            return unwanted("anything but one table after FROM, without `window`,", SCHEDULED);
         };
         if !joins.is_empty() {
-            return unwanted("JOIN", "columns of the parent are in the row: parent_name, parent_executable_path, …");
+            return unwanted("JOIN without `window`", SCHEDULED);
         }
         if select.distinct.is_some() {
             return unwanted("DISTINCT", "`dedup` says which matches are the same alert");
@@ -65,11 +68,12 @@ impl Lowerer<'_> {
             GroupByExpr::All(_) => true,
         };
         if group || select.having.is_some() || has_aggregate_or_query(select) {
-            return unwanted("an aggregate or a sub-query", "a rule looks at one row at a time");
+            return unwanted("an aggregate or a sub-query without `window`", SCHEDULED);
         }
         let table = self.find_table(name, span)?;
         if !table.is_observed() {
-            return unwanted(&format!("the table {name}"), "rules read processes.events or processes");
+            let hint = "without `window` rules read processes.events or processes";
+            return unwanted(&format!("the table {name}"), hint);
         }
         let relation =
             alias.as_ref().map_or_else(|| name.0.last().and_then(ObjectNamePart::as_ident), |alias| Some(&alias.name));
