@@ -4,7 +4,8 @@
 
 use crate::run::{CollectorConfig, CollectorError, Ended, run};
 use crate::source::{EventSource, SourceError};
-use daemoneye_eventbus::Token;
+use crate::stop::Stop;
+use daemoneye_eventbus::{Keys, Token};
 use daemoneye_lib::cli::logging;
 use daemoneye_lib::config::{CollectorVariables, LogFormat, LogLevel};
 use daemoneye_lib::lock::{DataDirLock, LockError};
@@ -15,12 +16,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// The name that the agent knows the collector by.
 const NAME: &str = "DAEMONEYE_COLLECTOR_NAME";
 const SPOOL: &str = "DAEMONEYE_COLLECTOR_SPOOL_MAX_BYTES";
 const ORPHAN: &str = "DAEMONEYE_COLLECTOR_ORPHAN_TIMEOUT_S";
+const KEYS: &str = "DAEMONEYE_COLLECTOR_BUS_KEYS";
 const DEFAULT_SPOOL: u64 = 64 << 20;
 const DEFAULT_ORPHAN: u64 = 900;
 /// An agent writes the token at once; whoever else left standard input open is not waited for.
@@ -74,6 +75,8 @@ pub struct Launch {
     pub spool_max_bytes: u64,
     /// How long it goes on without an agent.
     pub orphan_timeout: Option<Duration>,
+    /// Where the keys of the bus are, when it is encrypted.
+    pub bus_keys: Option<Keys>,
     /// Its own arguments, from `[collectors.NAME] command`.
     pub arguments: Vec<OsString>,
 }
@@ -129,6 +132,7 @@ impl Launch {
             log_format: format.filter(|format| format == "json").map_or(LogFormat::Human, |_| LogFormat::Json),
             spool_max_bytes: number(SPOOL, DEFAULT_SPOOL)?,
             orphan_timeout: (orphan > 0).then(|| Duration::from_secs(orphan)),
+            bus_keys: variable(KEYS).map(Keys::in_dir),
             arguments: own,
         })
     }
@@ -155,17 +159,11 @@ impl Launch {
             // Where the system does not tell it, the spool cannot be proven intact after a restart of the host.
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
             variables: CollectorVariables::default(),
+            bus_keys: self.bus_keys,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let stop = async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            };
+            let stop = Stop::new()?.asked();
             Ok(run(config, lock, source, stop).await?)
         })
     }

@@ -58,9 +58,13 @@ mod run;
 mod sink;
 mod source;
 mod spool;
+#[cfg_attr(unix, path = "stop_unix.rs")]
+#[cfg_attr(windows, path = "stop_windows.rs")]
+mod stop;
 mod tasks;
 
 pub use caps::SourceCaps;
+pub use daemoneye_eventbus::Keys as BusKeys;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
 pub use daemoneye_lib::models::event::Epoch;
 pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
@@ -70,4 +74,5 @@ pub use run::{CollectorConfig, CollectorError, Ended, run};
 pub use sink::{EmitError, FlushError, MAX_ITEM, Sink, Stopped};
 pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};
 pub use spool::SpoolError;
+pub use stop::Stop;
 pub use tasks::{TaskError, TaskHandler, TaskReplies};

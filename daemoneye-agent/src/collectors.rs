@@ -37,6 +37,8 @@ pub(crate) struct Known {
     pub(crate) attached: bool,
     /// Whether a scan of its present run is committed.
     pub(crate) scanned: bool,
+    /// The types of tasks that it does.
+    pub(crate) tasks: Vec<i32>,
     /// Why its supervision is not simply running it.
     pub(crate) supervision: Option<Supervision>,
     /// What it last told of itself.
@@ -196,6 +198,7 @@ impl Collectors {
             row.epoch = register.epoch.iter().map(|byte| format!("{byte:02x}")).collect();
             row.limitations.clone_from(&register.limitations);
             "attached".clone_into(&mut row.state);
+            known.tasks = register.capabilities.as_ref().map(|can| can.tasks.clone()).unwrap_or_default();
             known.attached = true;
             known.scanned &= same_run;
             known.supervision = None;

@@ -28,6 +28,7 @@ mod spawn;
 mod status;
 mod supervise;
 mod tables;
+mod tasks;
 
 #[cfg(unix)]
 #[path = "os_unix.rs"]

@@ -19,7 +19,8 @@ use crate::schedule::Scheduler;
 use crate::spawn::{self, beside_us};
 use crate::status;
 use crate::supervise::Supervisor;
-use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed};
+use crate::tasks::TaskServer;
+use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed, Credit, Keys};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
 use daemoneye_lib::cli::logging::{self, LogLevelSwitch};
@@ -45,6 +46,8 @@ const TEST_HEARTBEAT: Duration = Duration::from_millis(500);
 const QUEUE: usize = 16;
 /// What scheduled rules and trials of rules have for their work together.
 const RULE_MEMORY: usize = 32 << 20;
+/// What each collector may have on its way to ingest; the rest stays in its spool.
+const COLLECTOR_CREDIT: Credit = Credit { messages: 16, bytes: 4 << 20 };
 /// Threads that do not block; queries have their own.
 const WORKERS: usize = 2;
 /// Deep plans need deep stacks; only what is used costs memory.
@@ -161,7 +164,10 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let progress = Progress::default();
     let metrics = Metrics::new()?;
 
-    let broker = Broker::bind(BrokerConfig::new(config.app.socket(), directory.join("sessions")))?;
+    let broker = Broker::bind(BrokerConfig {
+        encryption: config.app.bus_keys().map(Keys::in_dir),
+        ..BrokerConfig::new(config.app.socket(), directory.join("sessions"))
+    })?;
     let health = Health {
         started: time::now_ns(),
         test_mode,
@@ -249,6 +255,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let mut tasks: JoinSet<Result<(&'static str, String), RunError>> = JoinSet::new();
     let (stop_broker, broker_stops) = oneshot::channel::<()>();
     let bus = [(); 6].map(|()| broker.local("agent"));
+    let task_bus = broker.local("tasks");
     let gate = broker.gate();
     tasks.spawn(async move {
         let ended = broker.run(async { drop(broker_stops.await) }).await;
@@ -266,7 +273,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     };
     let mut pipeline = tokio::spawn(pipeline.run(batches));
     let ingest = Ingest {
-        events: events.subscribe("events.#").await?,
+        events: events.subscribe_with("events.#", COLLECTOR_CREDIT).await?,
         pipeline: to_pipeline,
         collectors: collectors.clone(),
         metrics: metrics.clone(),
@@ -294,6 +301,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         bus: orders,
     };
     let orders = tasks.spawn(async move { Ok(("the operators' orders", server.run().await)) });
+    let (tasks_in, tasks_out) = (task_bus.serve("requests.task").await?, task_bus);
+    let handing_on = TaskServer { requests: tasks_in, bus: tasks_out, collectors: collectors.clone() };
+    let handing_on = tasks.spawn(async move { Ok(("the tasks", handing_on.run().await)) });
     let switch = Switch {
         requests: requests.serve("requests.rules.enable").await?,
         engine: switched,
@@ -373,6 +383,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         keeper.abort();
         scheduler.abort();
         orders.abort();
+        handing_on.abort();
         if !pipeline.is_finished() {
             match pipeline.await {
                 Ok(ended) => ended?,

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 const NAME: &str = "DAEMONEYE_COLLECTOR_NAME";
 const SPOOL: &str = "DAEMONEYE_COLLECTOR_SPOOL_MAX_BYTES";
 const ORPHAN: &str = "DAEMONEYE_COLLECTOR_ORPHAN_TIMEOUT_S";
+const KEYS: &str = "DAEMONEYE_COLLECTOR_BUS_KEYS";
 
 /// A collector to be run.
 pub(crate) struct Spawn {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
-    pub(crate) variables: Vec<(&'static str, String)>,
+    pub(crate) variables: Vec<(&'static str, OsString)>,
     pub(crate) data_dir: PathBuf,
 }
 
@@ -57,11 +58,14 @@ fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Optio
             (resolve(&program)?, [own, places(loaded), logging(loaded, |_| true)].concat())
         }
     };
-    let variables = vec![
-        (NAME, name.clone()),
-        (SPOOL, config.collector.spool_max_bytes.to_string()),
-        (ORPHAN, config.collector.orphan_timeout_s.to_string()),
+    let mut variables = vec![
+        (NAME, name.clone().into()),
+        (SPOOL, config.collector.spool_max_bytes.to_string().into()),
+        (ORPHAN, config.collector.orphan_timeout_s.to_string().into()),
     ];
+    if let Some(keys) = config.app.bus_keys() {
+        variables.push((KEYS, keys.into_os_string()));
+    }
     let data_dir =
         if name == PROCMOND { config.app.directory_of(Component::Procmond) } else { config.app.data_dir.join(&name) };
     Ok(Spawn { name, program, arguments, variables, data_dir })

@@ -1,7 +1,7 @@
 //! The command line as a whole: from arguments to an exit code.
 
 use crate::bus::Agent;
-use crate::commands::{alerts, collectors, config, explain, health, metrics, processes, query, rules, tables};
+use crate::commands::{alerts, collectors, config, explain, health, metrics, processes, query, rules, tables, tasks};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -46,6 +46,8 @@ enum Command {
     /// What counts as suspicious
     #[command(subcommand)]
     Rules(rules::Command),
+    #[command(flatten)]
+    Tasks(tasks::Command),
     /// How the agent and its collectors are: exit code 0 when well, 1 when starting or failed, 3 when degraded
     Health,
     /// What the agent counts and measures, as Prometheus reads it
@@ -127,6 +129,7 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
             (Command::Rules(command), _) => rules::run(&command, &agent, format, screen).await,
             (Command::Collectors(command), _) => collectors::run(&command, &agent, format, screen).await,
+            (Command::Tasks(command), _) => tasks::run(&command, &agent, format, screen).await,
             (Command::Health, _) => health::run(&agent, format, screen).await,
             (Command::Metrics, _) => metrics::run(&agent, arguments.format, screen).await,
             (Command::Config(_) | Command::Query(_) | Command::Explain(_) | Command::Tables(_), _) => {

@@ -3,18 +3,21 @@
 use crate::caret;
 use crate::executor::{OnPage, Query, QueryExecutor};
 use crate::failure::{Failure, Kind};
-use daemoneye_eventbus::{CallError, Client, ConnectError, Identity};
+use daemoneye_eventbus::{CallError, Client, ConnectError, Identity, Keys};
 use daemoneye_lib::config::Config;
 use daemoneye_lib::proto::ipc::{
     CollectorOrder, CollectorOrderReply, HealthReport, HealthRequest, MetricsReport, MetricsRequest, QueryParameter,
     QueryRequest, RequestError, RequestErrorKind,
 };
+use daemoneye_lib::proto::ipc::{DetectionResult, DetectionTask, TaskRequest};
 use prost::Message;
 use std::time::Duration;
 
 /// How long an answer may take beyond what the agent itself allows it.
 const GRACE: Duration = Duration::from_secs(10);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The agent itself waits 30 s for a collector.
+const TASK_SILENCE: Duration = Duration::from_secs(40);
 
 /// A connection to the running agent, as an operator.
 pub(crate) struct Agent {
@@ -26,8 +29,10 @@ pub(crate) struct Agent {
 impl Agent {
     /// Connects to the agent of this configuration; excerpts of SQL will be as wide as the screen.
     pub(crate) async fn connect(config: &Config, width: usize) -> Result<Self, Failure> {
-        let connected =
-            Client::connect(&config.app.socket(), Identity::Operator).await.map_err(|error| unconnected(&error))?;
+        let keys = config.app.bus_keys().map(Keys::in_dir);
+        let connected = Client::connect_with(&config.app.socket(), Identity::Operator, keys.as_ref())
+            .await
+            .map_err(|error| unconnected(&error))?;
         let query_timeout = Duration::from_millis(config.agent.query_timeout_ms);
         Ok(Self { client: connected.client, query_timeout, width })
     }
@@ -95,6 +100,24 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Has a task done by a collector; the parts of the answer come as they are made.
+    pub(crate) async fn task(
+        &self,
+        task: DetectionTask,
+        on_part: &mut dyn FnMut(DetectionResult) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let request = TaskRequest { task: Some(task), ..TaskRequest::default() };
+        let failed = |error| failed_call(error, None, self.width);
+        let call = self.client.call_stream("requests.task", request.encode_to_vec(), TASK_SILENCE);
+        let mut parts = call.await.map_err(failed)?;
+        while let Some(part) = parts.next().await {
+            on_part(decode(&part.map_err(failed)?)?)?;
+        }
+        Ok(())
+    }
+}
+
 /// Reads one page or report.
 fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, Failure> {
     M::decode(bytes).map_err(|error| {
@@ -122,6 +145,7 @@ fn unconnected(error: &ConnectError) -> Failure {
             let message = format!("the path {} is longer than the {limit} bytes that a socket's may have", path.display());
             Failure::new(Kind::Failed, message).hint("choose a shorter --runtime-dir, for the agent too")
         }
+        ConnectError::Encryption { .. } | ConnectError::Key(_) => Failure::caused(Kind::Refused, error),
         ConnectError::Protocol { .. } => Failure::caused(Kind::Failed, error).hint(OTHER_VERSION),
         _ => Failure::caused(Kind::Unreachable, error),
     }

@@ -14,7 +14,7 @@ use crate::source::PollSource;
 use crate::tasks::Tasks;
 use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
-use collector_core::{CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
+use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
 use daemoneye_lib::cli::{CommonArgs, Terminal, logging};
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond, Rereader};
 use std::error::Error;
@@ -179,6 +179,7 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data_dir,
         socket: config.app.socket(),
+        bus_keys: config.app.bus_keys().map(BusKeys::in_dir),
         spool_max_bytes: config.collector.spool_max_bytes,
         orphan_timeout: orphan_timeout(config.collector.orphan_timeout_s),
         token: match token {

@@ -13,7 +13,8 @@ use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
 use daemoneye_eventbus::{
-    CallError, Client, Closed, ConnectError, Credential, Identity, Request, Requests, SessionKey, Subscription, Token,
+    CallError, Client, Closed, ConnectError, Credential, Identity, Keys, Request, Requests, SessionKey, Subscription,
+    Token,
 };
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{
@@ -48,6 +49,8 @@ pub(super) enum LinkEvent {
     Acknowledged(Epoch, u64),
     /// What was published last has left.
     Sent,
+    /// There is credit again.
+    Credited,
     /// The agent wants this collector to end.
     Shutdown(String),
     /// The agent wants something else than before.
@@ -62,9 +65,16 @@ pub(super) struct Welcomed {
     pub(super) instructions: Option<Instructions>,
 }
 
+/// Where the agent is, and how it is spoken to.
+#[derive(Clone)]
+pub(super) struct Agent {
+    pub(super) socket: PathBuf,
+    pub(super) keys: Option<Keys>,
+}
+
 /// The connection and what it takes to get one.
 pub(super) struct Link {
-    socket: PathBuf,
+    agent: Agent,
     name: String,
     event_topic: String,
     health_topic: String,
@@ -97,6 +107,8 @@ struct Session {
     tasks: Option<Requests>,
     /// The one publication that is under way.
     sending: Option<Task<Result<(), Closed>>>,
+    /// Whether a batch waits for credit.
+    starved: bool,
     since: Instant,
 }
 
@@ -110,7 +122,7 @@ struct Attempt {
 
 impl Link {
     /// A link that is due at once. The events' topic is `events.<domain>.<name>`.
-    pub(super) fn new(socket: PathBuf, name: &str, domain: &str, key_path: PathBuf, token: Option<Token>) -> Self {
+    pub(super) fn new(agent: Agent, name: &str, domain: &str, key_path: PathBuf, token: Option<Token>) -> Self {
         let key = match SessionKey::load(&key_path) {
             Ok(key) => key,
             Err(error) => {
@@ -119,7 +131,7 @@ impl Link {
             }
         };
         Self {
-            socket,
+            agent,
             name: name.to_owned(),
             event_topic: format!("events.{domain}.{name}"),
             health_topic: format!("control.health.{name}"),
@@ -149,6 +161,13 @@ impl Link {
         matches!(&self.state, State::Up(session) if session.sending.is_none())
     }
 
+    /// Whether the agent has given credit for a batch; where it has not, [`LinkEvent::Credited`] tells of it.
+    pub(super) fn has_credit(&mut self) -> bool {
+        let State::Up(session) = &mut self.state else { return false };
+        session.starved = !session.client.has_credit();
+        !session.starved
+    }
+
     /// Whether a publication is on its way.
     pub(super) fn is_sending(&self) -> bool {
         matches!(&self.state, State::Up(session) if session.sending.is_some())
@@ -158,7 +177,7 @@ impl Link {
     pub(super) fn connect(&mut self, registration: RegisterCollector) {
         let Credentials { key, token, .. } = &self.credentials;
         self.state = State::Connecting(Box::pin(attempt(
-            self.socket.clone(),
+            self.agent.clone(),
             self.name.clone(),
             key.clone(),
             token.clone(),
@@ -277,6 +296,10 @@ impl Session {
                 return LinkEvent::Task(request);
             },
             reason = self.client.closed() => return LinkEvent::Down(reason),
+            () = self.client.credited(), if self.starved => {
+                self.starved = false;
+                return LinkEvent::Credited;
+            },
         }
         // A subscription or a publication can end before the connection is known to have.
         LinkEvent::Down(self.client.closed().await)
@@ -285,7 +308,7 @@ impl Session {
 
 /// Connects with the session key, or else with the token, and registers.
 async fn attempt(
-    socket: PathBuf,
+    agent: Agent,
     name: String,
     key: Option<SessionKey>,
     token: Option<Token>,
@@ -295,7 +318,8 @@ async fn attempt(
     let credentials = key.map(Credential::Session).into_iter().chain(token.map(Credential::Token));
     let mut connected = Err(ConnectError::Refused { reason: "no credential is left".to_owned() });
     for credential in credentials {
-        connected = Client::connect(&socket, Identity::Collector { name: name.clone(), credential }).await;
+        let identity = Identity::Collector { name: name.clone(), credential };
+        connected = Client::connect_with(&agent.socket, identity, agent.keys.as_ref()).await;
         if !matches!(connected, Err(ConnectError::Refused { .. })) {
             break;
         }
@@ -339,8 +363,8 @@ async fn register(
         .iter()
         .filter_map(|committed| Some((Epoch::try_from(committed.epoch.as_slice()).ok()?, committed.sequence)))
         .collect();
-    let (sending, since) = (None, Instant::now());
-    let session = Session { client, acknowledgements, shutdown, instructions, tasks, sending, since };
+    let (sending, starved, since) = (None, false, Instant::now());
+    let session = Session { client, acknowledgements, shutdown, instructions, tasks, sending, starved, since };
     Ok((session, Welcomed { committed, instructions: reply.instructions }))
 }
 

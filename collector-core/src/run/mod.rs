@@ -35,7 +35,7 @@ use daemoneye_lib::proto::ipc::{
     CollectedItem, CollectorStatus, CollectorTelemetry, EventBatch, Gap, Instructions, RegisterCollector,
 };
 use daemoneye_lib::telemetry::{Usage, batch_id};
-use link::{Link, LinkEvent};
+use link::{Agent, Link, LinkEvent};
 use prost::Message as _;
 use std::io;
 use std::pin::pin;
@@ -94,7 +94,8 @@ async fn run_with(
     let (spool, new_epoch) = spool?;
     tell_opened(&spool, new_epoch);
     let key_path = config.data_dir.join(SESSION_KEY);
-    let mut link = Link::new(config.socket.clone(), &name, &domain, key_path.clone(), config.token.clone());
+    let agent = Agent { socket: config.socket.clone(), keys: config.bus_keys.clone() };
+    let mut link = Link::new(agent, &name, &domain, key_path.clone(), config.token.clone());
     link.serve_tasks(tasks.are_served());
     if !link.has_credential() {
         return Err(CollectorError::NoCredential { name, path: key_path });
@@ -331,7 +332,7 @@ impl Collector {
             }
             LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
             LinkEvent::Instructed(instructions) => self.instruct(instructions),
-            LinkEvent::Sent => {}
+            LinkEvent::Sent | LinkEvent::Credited => {}
             LinkEvent::Task(request) => self.tasks.take(request),
             LinkEvent::Down(reason) => self.lost_link(&reason),
             LinkEvent::Refused(reason) => {
@@ -425,6 +426,7 @@ impl Collector {
             self.status_due = false;
             self.link.publish_status(&self.status());
         } else if self.window.has_room()
+            && self.link.has_credit()
             && let Some(batch) = self.spool.next_batch()
         {
             let (epoch, first, count) = (batch.epoch, batch.first, batch.items.len());

@@ -1,7 +1,7 @@
 //! The terms of a run: what a collector is given, and how it can end.
 
 use crate::spool::SpoolError;
-use daemoneye_eventbus::Token;
+use daemoneye_eventbus::{Keys, Token};
 use daemoneye_lib::config::CollectorVariables;
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +18,8 @@ pub struct CollectorConfig {
     pub data_dir: PathBuf,
     /// The agent's socket.
     pub socket: PathBuf,
+    /// The keys of an encrypted bus.
+    pub bus_keys: Option<Keys>,
     /// The bound on the spool, in bytes; less than 64 KiB counts as 64 KiB.
     pub spool_max_bytes: u64,
     /// How long to go on without an agent; `None` for ever.

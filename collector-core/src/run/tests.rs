@@ -41,6 +41,7 @@ async fn an_agent_that_acknowledges_nothing_is_connected_anew_and_told_again() {
         version: String::new(),
         data_dir,
         socket,
+        bus_keys: None,
         spool_max_bytes: 1024 * 1024,
         orphan_timeout: None,
         token: Some(token),

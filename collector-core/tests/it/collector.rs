@@ -51,6 +51,7 @@ pub(crate) fn config(site: &Site, token: Option<Token>) -> CollectorConfig {
         version: "1.2.3".into(),
         data_dir: site.collector_dir(),
         socket: site.socket(),
+        bus_keys: None,
         spool_max_bytes: 64 * 1024 * 1024,
         orphan_timeout: None,
         token,

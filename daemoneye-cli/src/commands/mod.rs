@@ -13,4 +13,5 @@ pub(crate) mod rule_new;
 pub(crate) mod rule_test;
 pub(crate) mod rules;
 pub(crate) mod tables;
+pub(crate) mod tasks;
 pub(crate) mod validate;

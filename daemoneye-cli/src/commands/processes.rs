@@ -36,7 +36,7 @@ pub(crate) async fn run(
 }
 
 /// Memory in units, shares with one decimal, times without fractions of a second.
-fn for_people(column: &str, cell: &Cell) -> Option<String> {
+pub(crate) fn for_people(column: &str, cell: &Cell) -> Option<String> {
     match (column, cell.value.as_ref()?) {
         ("memory_usage", cell::Value::Integer(bytes)) => Some(in_units(*bytes)),
         ("cpu_usage", cell::Value::Real(share)) => Some(format!("{share:.1}")),

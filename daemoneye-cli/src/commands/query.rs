@@ -85,7 +85,7 @@ fn bounded(source: &mut dyn Read, what: &str) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::new(Kind::Refused, format!("the SQL in {what} is not UTF-8 text")))
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default() {
         "ms" => 1,

@@ -29,6 +29,10 @@ impl<'a> Csv<'a> {
 }
 
 impl Sheet for Csv<'_> {
+    fn show(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn begin(&mut self, columns: &[ResultColumn]) -> io::Result<()> {
         self.record(unique_names(columns).into_iter())
     }

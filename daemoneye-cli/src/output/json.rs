@@ -24,6 +24,10 @@ impl<'a> Document<'a> {
 }
 
 impl Sheet for Document<'_> {
+    fn show(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn begin(&mut self, columns: &[ResultColumn]) -> io::Result<()> {
         self.rows = Rows::new(columns);
         write!(self.out, "{{\"columns\":")?;
@@ -57,6 +61,10 @@ impl<'a> Lines<'a> {
 }
 
 impl Sheet for Lines<'_> {
+    fn show(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn begin(&mut self, columns: &[ResultColumn]) -> io::Result<()> {
         self.rows = Rows::new(columns);
         Ok(())

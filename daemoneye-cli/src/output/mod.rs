@@ -36,6 +36,10 @@ pub(crate) struct Screen<'a> {
 pub(crate) trait Sheet {
     fn begin(&mut self, columns: &[ResultColumn]) -> io::Result<()>;
     fn row(&mut self, cells: Vec<Cell>) -> io::Result<()>;
+    /// Shows what has been laid on it so far, where the form allows it.
+    fn show(&mut self) -> io::Result<()> {
+        Ok(())
+    }
     fn end(&mut self, completeness: &Completeness) -> io::Result<()>;
 }
 

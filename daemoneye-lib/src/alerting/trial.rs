@@ -14,7 +14,7 @@ const MAX_KEYS: usize = 100_000;
 /// Alerts that would have been raised.
 #[derive(Debug, Default)]
 pub struct Trial {
-    /// In the order in which they would have been raised, the first [`MAX_ALERTS`] of them.
+    /// In the order in which they would have been raised, the first thousand of them.
     pub alerts: Vec<Alert>,
     /// How many there would have been.
     pub raised: u64,

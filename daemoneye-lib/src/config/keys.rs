@@ -103,6 +103,18 @@ pub const KEYS: &[Key] = &[
         doc: "How logs are written to stderr.",
     },
     Key {
+        path: "app.bus_encryption",
+        kind: Kind::Choice(&["off", "noise"]),
+        default: Preset::Text("off"),
+        doc: "Whether what goes over the bus is encrypted; all programs must agree, so it belongs in the file that they share.",
+    },
+    Key {
+        path: "app.bus_keys",
+        kind: Kind::Path,
+        default: Preset::Unset,
+        doc: "Where the bus's keys are when it is encrypted; <data_dir>/keys when not set.",
+    },
+    Key {
         path: "procmond.max_command_line_bytes",
         kind: Kind::Integer(4_096, MIB),
         default: Preset::Integer(262_144),

@@ -43,12 +43,34 @@ pub struct App {
     pub log_level: LogLevel,
     /// How logs are written.
     pub log_format: LogFormat,
+    /// Whether what goes over the bus is encrypted.
+    pub bus_encryption: BusEncryption,
+    /// Where the bus's keys are.
+    pub bus_keys: Option<PathBuf>,
+}
+
+/// How the bus is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BusEncryption {
+    /// Not at all: the socket's permissions protect it.
+    Off,
+    /// By a Noise handshake with pinned keys.
+    Noise,
 }
 
 impl App {
     /// The agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.runtime_dir.join("agent.sock")
+    }
+
+    /// The directory of the bus's keys, where the bus is encrypted.
+    pub fn bus_keys(&self) -> Option<PathBuf> {
+        match self.bus_encryption {
+            BusEncryption::Off => None,
+            BusEncryption::Noise => Some(self.bus_keys.clone().unwrap_or_else(|| self.data_dir.join("keys"))),
+        }
     }
 
     /// The directory that a program has below the data directory.

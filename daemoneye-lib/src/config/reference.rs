@@ -39,6 +39,7 @@ fn default_of(key: &Key) -> (String, Option<String>) {
 /// What stands in the example for a key without a default.
 fn sample(key: &Key) -> &'static str {
     match key.path {
+        "app.bus_keys" => "\"/var/lib/daemoneye/keys\"",
         "cli.format" => "\"table\"",
         "collectors.NAME.command" => "[\"/usr/local/bin/example\", \"--flag\"]",
         "collectors.NAME.settings" => "{ word = \"text\", number = 1 }",

@@ -10,20 +10,13 @@ use crate::reload::Wanted;
 use crate::source::PollSource;
 use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
-use collector_core::{CollectorConfig, CollectorError, DataDirLock, LockError};
+use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, LockError, Stop};
 use daemoneye_lib::cli::{CommonArgs, logging};
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
-
-#[cfg(unix)]
-#[path = "stop_unix.rs"]
-mod stop;
-#[cfg(windows)]
-#[path = "stop_windows.rs"]
-mod stop;
 
 /// DaemonEye's process collector: watches the processes of this host and tells the agent.
 ///
@@ -149,10 +142,11 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
         },
         boot_id: portable::boot_id(),
         variables: collector_variables.clone(),
+        bus_keys: config.app.bus_keys().map(BusKeys::in_dir),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let ended = runtime.block_on(async {
-        let stop = stop::Stop::new().map_err(Failure::Start)?;
+        let stop = Stop::new().map_err(Failure::Start)?;
         Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked()).await?)
     })?;
     tracing::info!(?ended, "ended");

@@ -1,6 +1,6 @@
 //! Rules: what one is, and loading a directory of them, good ones beside bad ones.
 //!
-//! [`file`] reads one file, [`lists`] the named lists beside it, [`directory`] finds files and tells when they change. A
+//! [`file`] reads one file, [`lists`] the named lists beside it, `directory` finds files and tells when they change. A
 //! file that is refused is a [`RuleProblem`] with its place; it never stops another.
 
 mod directory;

@@ -6,7 +6,7 @@ use tokio::signal::windows::{
 };
 
 /// What asks for an end.
-pub(super) struct Stop {
+pub struct Stop {
     interrupt: CtrlC,
     interruption: CtrlBreak,
     close: CtrlClose,
@@ -14,12 +14,17 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    pub(super) fn new() -> io::Result<Self> {
+    /// From here on what asks is noted.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn new() -> io::Result<Self> {
         let (interrupt, interruption) = (ctrl_c()?, ctrl_break()?);
         Ok(Self { interrupt, interruption, close: ctrl_close()?, shutdown: ctrl_shutdown()? })
     }
 
-    pub(super) async fn asked(mut self) {
+    /// Resolves when an end is asked for.
+    pub async fn asked(mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => tracing::debug!("asked to stop by Ctrl-C"),
             _ = self.interruption.recv() => tracing::debug!("asked to stop by Ctrl-Break"),

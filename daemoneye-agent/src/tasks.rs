@@ -1,0 +1,137 @@
+//! The operator's tasks, handed on to the collector that does them.
+//!
+//! The agent checks who is to do what, passes on the parts of the answer as they come, and adds at the end what the collector
+//! cannot see. It keeps nothing: when the operator goes away, the collector is told to stop; when the collector goes away,
+//! or says nothing for too long, the operator is told.
+
+use crate::collectors::Collectors;
+use daemoneye_eventbus::topic::is_segment;
+use daemoneye_eventbus::{CallError, Client, Request, Requests};
+use daemoneye_lib::proto::ipc::{
+    Completeness, DetectionResult, DetectionTask, RequestError, RequestErrorKind, TaskRequest, TaskType,
+};
+use prost::Message as _;
+use std::time::Duration;
+
+/// Who does a task when nobody is named.
+const USUAL: &str = "procmond";
+/// The longest that a task may take.
+const LONGEST: Duration = Duration::from_secs(3_600);
+/// A collector that says nothing for so long does not do the task any more.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Hands tasks on until the bus closes.
+pub(crate) struct TaskServer {
+    pub(crate) requests: Requests,
+    pub(crate) bus: Client,
+    pub(crate) collectors: Collectors,
+}
+
+impl TaskServer {
+    pub(crate) async fn run(mut self) -> String {
+        while let Some(request) = self.requests.recv().await {
+            let (bus, collectors) = (self.bus.clone(), self.collectors.clone());
+            // The bus bounds how many requests are under way, and each collector how many tasks.
+            tokio::spawn(serve(request, bus, collectors));
+        }
+        "the bus has closed".to_owned()
+    }
+}
+
+async fn serve(mut request: Request, bus: Client, collectors: Collectors) {
+    let cancelled = request.cancelled();
+    let done = tokio::select! {
+        done = hand_on(&mut request, &bus, &collectors) => done,
+        // What is under way with the collector is dropped, and so cancelled.
+        () = cancelled => return,
+    };
+    match done {
+        Ok(last) => request.respond(last.encode_to_vec()).await,
+        Err(error) => {
+            tracing::warn!(uid = request.sender.uid, reason = %error.message, "a task was not done");
+            request.fail(error.encode_to_vec()).await;
+        }
+    }
+}
+
+/// Sends all parts of the answer but the last, which it returns.
+async fn hand_on(
+    request: &mut Request,
+    bus: &Client,
+    collectors: &Collectors,
+) -> Result<DetectionResult, RequestError> {
+    let wanted = TaskRequest::decode(request.body.as_slice())
+        .map_err(|error| refused(format!("the request cannot be decoded: {error}")))?;
+    let collector = if wanted.collector.is_empty() { USUAL.to_owned() } else { wanted.collector };
+    let mut task = wanted.task.ok_or_else(|| refused("the request has no task".to_owned()))?;
+    let limitations = check(&collector, &task, collectors)?;
+    task.timeout_ms = task.timeout_ms.min(u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX));
+    if task.task_id.is_empty() {
+        task.task_id = new_id()?;
+    }
+    let task_id = task.task_id.clone();
+    tracing::info!(uid = request.sender.uid, collector, task_id, kind = task.task_type().as_str_name(), "a task");
+    let failed = |error| call_failed(error, &collector);
+    let mut answer =
+        bus.call_stream(&format!("tasks.{collector}"), task.encode_to_vec(), SILENCE).await.map_err(failed)?;
+    while let Some(part) = answer.next().await {
+        let part = part.map_err(failed)?;
+        // When nobody takes it, the request is cancelled, and this with it.
+        let _ = request.send_part(part).await;
+    }
+    let completeness = Completeness { degraded: !limitations.is_empty(), reasons: limitations };
+    Ok(DetectionResult { task_id, success: true, completeness: Some(completeness), ..DetectionResult::default() })
+}
+
+/// Whether the collector can do the task now; what it cannot see, whatever it does.
+fn check(collector: &str, task: &DetectionTask, collectors: &Collectors) -> Result<Vec<String>, RequestError> {
+    let known = collectors.list();
+    let Some(found) = known.iter().find(|known| known.row.collector == collector).filter(|_| is_segment(collector))
+    else {
+        let names: Vec<_> = known.iter().map(|known| known.row.collector.as_str()).collect();
+        let hint = format!("there is {}", names.join(", "));
+        let message = format!("there is no collector `{collector}`");
+        return Err(RequestError { kind: RequestErrorKind::NotFound.into(), message, hint, ..RequestError::default() });
+    };
+    if !found.attached {
+        return Err(RequestError {
+            hint: "`daemoneye-cli health` says why".to_owned(),
+            ..failed(format!("the collector `{collector}` is not attached ({})", found.row.state))
+        });
+    }
+    if TaskType::try_from(task.task_type).is_err() || !found.tasks.contains(&task.task_type) {
+        let kind = TaskType::try_from(task.task_type).map_or("of an unknown type", |kind| kind.as_str_name());
+        return Err(refused(format!("the collector `{collector}` does no tasks {kind}")));
+    }
+    let limitations = &found.row.limitations;
+    Ok(limitations.iter().map(|limitation| format!("limited: {limitation} ({collector})")).collect())
+}
+
+fn new_id() -> Result<String, RequestError> {
+    let mut id = [0; 8];
+    getrandom::fill(&mut id).map_err(|error| failed(format!("the system gives no random bytes: {error}")))?;
+    Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn call_failed(error: CallError, collector: &str) -> RequestError {
+    match error {
+        CallError::Failed(body) => match RequestError::decode(body.as_slice()) {
+            Ok(error) => error,
+            Err(_) => failed(format!("the collector `{collector}` answered with an error that cannot be read")),
+        },
+        CallError::NoServer { .. } => failed(format!("the collector `{collector}` takes no tasks now")),
+        CallError::TimedOut { after, .. } => RequestError {
+            kind: RequestErrorKind::TimedOut.into(),
+            ..failed(format!("nothing came from the collector `{collector}` within {} s", after.as_secs()))
+        },
+        other => failed(format!("the collector `{collector}` did not do the task: {other}")),
+    }
+}
+
+fn refused(message: String) -> RequestError {
+    RequestError { kind: RequestErrorKind::RefusedRequest.into(), message, ..RequestError::default() }
+}
+
+fn failed(message: String) -> RequestError {
+    RequestError { kind: RequestErrorKind::FailedRequest.into(), message, ..RequestError::default() }
+}
