@@ -5,16 +5,16 @@
 use crate::run::{CollectorConfig, CollectorError, Ended, run};
 use crate::source::{EventSource, SourceError};
 use crate::stop::Stop;
+use crate::token::token_from_stdin;
 use daemoneye_eventbus::{Keys, Token};
 use daemoneye_lib::cli::logging;
 use daemoneye_lib::config::{CollectorVariables, LogFormat, LogLevel};
 use daemoneye_lib::lock::{DataDirLock, LockError};
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// The name that the agent knows the collector by.
@@ -24,10 +24,6 @@ const ORPHAN: &str = "DAEMONEYE_COLLECTOR_ORPHAN_TIMEOUT_S";
 const KEYS: &str = "DAEMONEYE_COLLECTOR_BUS_KEYS";
 const DEFAULT_SPOOL: u64 = 64 << 20;
 const DEFAULT_ORPHAN: u64 = 900;
-/// An agent writes the token at once; whoever else left standard input open is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// More than a token is long.
-const MAX_LINE: u64 = 256;
 
 /// Why a collector cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +140,7 @@ impl Launch {
     pub fn run(self, version: &str, source: Box<dyn EventSource>) -> Result<Ended, LaunchError> {
         let data_dir = self.data_dir.join(&self.name);
         let lock = DataDirLock::acquire(&data_dir)?;
-        let token = match token_line() {
+        let token = match token_from_stdin() {
             Some(line) => Some(line.parse::<Token>().map_err(|error| LaunchError::Token(error.to_string()))?),
             None => None,
         };
@@ -190,22 +186,6 @@ fn level_of(word: &OsStr) -> Option<LogLevel> {
     [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]
         .into_iter()
         .find(|level| word == level.as_str())
-}
-
-/// The line on standard input, unless that is a terminal, at its end, or silent.
-fn token_line() -> Option<String> {
-    if io::stdin().is_terminal() {
-        return None;
-    }
-    // A read cannot be given up: the thread that waits in it ends with the process.
-    let (found, line) = mpsc::sync_channel(1);
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        let read = io::stdin().lock().take(MAX_LINE).read_line(&mut line);
-        // Nobody waits any more.
-        let _ = found.send(read.ok().map(|_| line.trim().to_owned()).filter(|line| !line.is_empty()));
-    });
-    line.recv_timeout(PATIENCE).ok().flatten()
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ mod spool;
 #[cfg_attr(windows, path = "stop_windows.rs")]
 mod stop;
 mod tasks;
+mod token;
 
 pub use caps::SourceCaps;
 pub use daemoneye_eventbus::Keys as BusKeys;
@@ -76,3 +77,4 @@ pub use source::{EventSource, SourceDescription, SourceError, SourceStatus};
 pub use spool::SpoolError;
 pub use stop::Stop;
 pub use tasks::{TaskError, TaskHandler, TaskReplies};
+pub use token::token_from_stdin;

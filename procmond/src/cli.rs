@@ -6,13 +6,13 @@ use crate::mask::Masker;
 use crate::memory::{self, Keeper};
 use crate::pace::Pace;
 use crate::poller::{self, Poller};
+use crate::print;
 use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
 use crate::reload::{Reload, Wanted};
 use crate::scan::Scanner;
 use crate::source::PollSource;
 use crate::tasks::Tasks;
-use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
 use daemoneye_lib::cli::{CommonArgs, Terminal, logging};
@@ -157,7 +157,7 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     let Loaded { config, collector_variables, .. } = loaded;
     let data_dir = config.app.directory_of(Component::Procmond);
     let lock = DataDirLock::acquire(&data_dir)?;
-    let token = token::from_stdin();
+    let token = collector_core::token_from_stdin();
 
     let known = data_dir.join("known.bin");
     let memory = memory::load(&known).unwrap_or_else(|error| {

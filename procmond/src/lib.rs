@@ -39,7 +39,6 @@ mod print;
 mod provenance;
 mod source;
 mod stat;
-mod token;
 
 #[cfg(target_os = "linux")]
 pub mod cli;

@@ -109,7 +109,7 @@ fn a_build_below_tmp_is_ordinary_life() {
         "/tmp/rustcAbC123/build-script-main",
         "/tmp/tmp.Xy12/configure-test/a.out",
         "/tmp/go-build123/b001/exe/main",
-        "/var/tmp/portage/x/work/x",
+        "/var/tmp/portage/x/temp/x",
         "/tmp/src/.cargo-ok/../x",
         "/home/me/.cargo/bin/cargo",
         "/home/me/.local/share/x/.hidden",

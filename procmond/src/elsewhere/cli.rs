@@ -6,9 +6,9 @@ use crate::memory::{self, Keeper};
 use crate::pace::Pace;
 use crate::poller::{self, Poller};
 use crate::portable::{self, Portable};
+use crate::print;
 use crate::reload::Wanted;
 use crate::source::PollSource;
-use crate::{print, token};
 use clap::{Parser, Subcommand, ValueEnum};
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, LockError, Stop};
 use daemoneye_lib::cli::{CommonArgs, logging};
@@ -111,7 +111,7 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
     let Loaded { config, collector_variables, .. } = loaded;
     let data_dir = config.app.directory_of(Component::Procmond);
     let lock = DataDirLock::acquire(&data_dir)?;
-    let token = token::from_stdin();
+    let token = collector_core::token_from_stdin();
 
     let known = data_dir.join("known.bin");
     let memory = memory::load(&known).unwrap_or_else(|error| {

@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const MAX_LINE: u64 = 256;
 
 /// The line on standard input, unless that is a terminal, at its end, or silent.
-pub(crate) fn from_stdin() -> Option<String> {
+pub fn token_from_stdin() -> Option<String> {
     if std::io::stdin().is_terminal() {
         return None;
     }
