@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use interprocess::local_socket::{tokio::Stream, traits::tokio::Stream as _};
+use interprocess::local_socket::tokio::Stream;
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long the agent may take to let us in.
 const WELCOME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for a place in the listener's backlog before trying again: whoever fills it tries all the time.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 
 /// What may be queued towards the broker; beyond it, sending waits.
 const QUEUED_MESSAGES: usize = 1024;
@@ -215,8 +218,8 @@ async fn agree(path: &Path, stream: &Arc<Stream>, keys: &Keys, owner: Owner<'_>)
 /// Connects; while the listener's backlog is full, tries again (the caller limits for how long).
 async fn open(path: &Path) -> io::Result<Stream> {
     loop {
-        match Stream::connect(os::socket_name(path)?).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(20)).await,
+        match os::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BACKLOG_PAUSE).await,
             outcome => return outcome,
         }
     }
