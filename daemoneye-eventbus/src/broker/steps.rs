@@ -14,10 +14,7 @@ use std::{
 };
 
 use interprocess::local_socket::tokio::Stream;
-use tokio::{
-    task::yield_now,
-    time::{sleep, sleep_until, timeout},
-};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::write_message;
 use crate::{
@@ -37,9 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often those that wait are looked at.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// After so many that had to wait, so long a breath.
-const IN_A_ROW: u32 = 32;
-const BREATH: Duration = Duration::from_millis(3);
+/// After so many that had to wait, so long a breath. Few at a time: each that is turned back wakes its peer, and many peers at
+/// once keep everybody else waiting.
+const IN_A_ROW: u32 = 8;
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Where connections wait whose process owes. The accepting task owns it.
 pub(super) struct Steps {
@@ -80,8 +78,6 @@ impl Steps {
         if self.in_a_row >= IN_A_ROW {
             self.in_a_row = 0;
             sleep(BREATH).await;
-        } else if self.in_a_row.is_multiple_of(8) {
-            yield_now().await;
         }
         None
     }
