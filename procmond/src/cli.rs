@@ -1,5 +1,6 @@
-//! Flags, wiring, and what the operator reads when something is wrong.
+//! Wiring, and what the operator reads when something is wrong.
 
+use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
 use crate::limitations::View;
 use crate::mask::Masker;
@@ -13,13 +14,14 @@ use crate::reload::{Reload, Wanted};
 use crate::scan::Scanner;
 use crate::source::PollSource;
 use crate::tasks::Tasks;
-use clap::{Parser, Subcommand, ValueEnum};
-use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
-use daemoneye_lib::cli::{CommonArgs, Terminal, logging};
+use clap::Parser as _;
+use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError, Stop};
+use daemoneye_lib::cli::{Terminal, logging};
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond, Rereader};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,36 +30,6 @@ use tokio::sync::watch;
 
 const NAME: &str = Component::Procmond.name();
 const PROC: &str = "/proc";
-
-/// DaemonEye's process collector: watches the processes of this host and tells the agent.
-///
-/// Usually the agent starts it. It needs the agent's token, as a line on standard input, or the session key that it was
-/// given for one.
-#[derive(Debug, Parser)]
-#[command(name = "procmond", version)]
-struct Arguments {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print what one scan sees, and end
-    Scan {
-        /// How processes are printed
-        #[arg(long, value_enum, default_value = "jsonl")]
-        format: ScanFormat,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScanFormat {
-    /// A JSON object on each line
-    #[value(alias = "json")]
-    Jsonl,
-}
 
 /// Why procmond ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -193,7 +165,9 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let ended = runtime.block_on(async {
         let stop = Stop::new().map_err(Failure::Start)?;
-        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked(reload, terminal)).await?)
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::Start)?;
+        let end = asked_to_end(stop, hangup, reload, terminal);
+        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), end).await?)
     })?;
     match ended {
         Ended::Orphaned => tracing::info!("no agent came back: ended"),
@@ -210,34 +184,18 @@ fn orphan_timeout(seconds: u64) -> Option<Duration> {
     (seconds > 0 && (managed.is_none() || managed != parent)).then(|| Duration::from_secs(seconds))
 }
 
-/// The signals that ask for an orderly end; SIGHUP does only when the terminal is gone, and otherwise asks to read the
+/// Resolves when an end is asked for. SIGHUP asks for one only when the terminal is gone; otherwise it asks to read the
 /// configuration anew.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn asked(mut self, mut reload: Reload, terminal: Terminal) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return tracing::debug!("asked to stop by SIGTERM"),
-                _ = self.interrupt.recv() => return tracing::debug!("asked to stop by SIGINT"),
-                _ = self.hangup.recv() => {
-                    if terminal.is_gone() {
-                        return tracing::debug!("asked to stop by SIGHUP: the terminal is gone");
-                    }
-                    reload.reload();
+async fn asked_to_end(stop: Stop, mut hangup: Signal, mut reload: Reload, terminal: Terminal) {
+    let mut stop = pin!(stop.asked());
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = hangup.recv() => {
+                if terminal.is_gone() {
+                    return tracing::debug!("asked to stop by SIGHUP: the terminal is gone");
                 }
+                reload.reload();
             }
         }
     }
@@ -263,14 +221,6 @@ fn report(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn flags_are_consistent() {
-        Arguments::command().debug_assert();
-        let scan = Arguments::try_parse_from(["procmond", "scan", "--format", "json", "--data-dir", "/d"]).unwrap();
-        assert!(matches!(scan.command, Some(Command::Scan { .. })));
-    }
 
     #[test]
     fn causes_are_told_once() {

@@ -12,8 +12,10 @@
 //! What is not acknowledged at the end stays in the spool for the next run.
 
 mod backoff;
+mod ending;
 mod link;
 mod memory;
+mod status;
 mod tasks;
 mod terms;
 #[cfg(test)]
@@ -31,10 +33,9 @@ use daemoneye_lib::lock::DataDirLock;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use daemoneye_lib::proto::ipc::{
-    CollectedItem, CollectorStatus, CollectorTelemetry, EventBatch, Gap, Instructions, RegisterCollector,
-};
-use daemoneye_lib::telemetry::{Usage, batch_id};
+use daemoneye_lib::proto::ipc::{CollectedItem, EventBatch, Gap, Instructions, RegisterCollector};
+use daemoneye_lib::telemetry::batch_id;
+use ending::Phase;
 use link::{Agent, Link, LinkEvent};
 use prost::Message as _;
 use std::io;
@@ -48,10 +49,6 @@ use window::{PATIENCE, Window};
 /// How often the status is told where the agent does not say.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 const STATUS_AT_MOST: Duration = Duration::from_millis(100);
-/// For the source to end after it was told to.
-const DRAIN: Duration = Duration::from_secs(1);
-/// For the agent to acknowledge what was drained.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 const SPOOL: &str = "spool";
 const SESSION_KEY: &str = "session.key";
 
@@ -186,14 +183,6 @@ struct Collector {
     tells_telemetry: bool,
 }
 
-enum Phase {
-    Running,
-    /// Until then the source may still tell things.
-    Draining(Instant, Outcome),
-    /// Until then the agent may still acknowledge.
-    Sending(Instant, Outcome),
-}
-
 /// What woke the loop.
 enum Woken {
     Stop,
@@ -285,24 +274,6 @@ impl Collector {
         let count = items.len();
         self.spool.append(items);
         self.intake.settle(count, self.spool.is_behind());
-    }
-
-    fn source_ended(&mut self, ended: Result<(), String>) {
-        let failure = match (&self.phase, ended) {
-            (Phase::Running, Ok(())) => Some("its source ended by itself".to_owned()),
-            (_, Err(reason)) => Some(reason),
-            (_, Ok(())) => None,
-        };
-        if let Some(reason) = failure {
-            let failed = Err(CollectorError::Source { name: self.name.clone(), reason });
-            match &mut self.phase {
-                Phase::Running => self.end(failed),
-                Phase::Draining(_, outcome) | Phase::Sending(_, outcome) => *outcome = failed,
-            }
-        }
-        if matches!(self.phase, Phase::Draining(..)) {
-            self.drained();
-        }
     }
 
     fn link_event(&mut self, event: LinkEvent) -> Result<(), CollectorError> {
@@ -440,84 +411,6 @@ impl Collector {
                 first_sequence: first,
                 items: batch.items,
             });
-        }
-    }
-
-    fn status(&self) -> CollectorStatus {
-        let source = self.intake.status();
-        let (settings_version, settings_refused) = self.intake.answered_settings();
-        CollectorStatus {
-            settings_version,
-            settings_refused,
-            paused: self.intake.is_paused(),
-            memory_bytes: memory::resident().unwrap_or(0),
-            spool_bytes: self.spool.bytes(),
-            spool_items: self.spool.items(),
-            spool_limit_bytes: self.spool.max_bytes(),
-            scan_interval_ms: source.scan_interval_ms,
-            last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
-            telemetry: self.tells_telemetry.then(|| self.telemetry()),
-        }
-    }
-
-    fn telemetry(&self) -> CollectorTelemetry {
-        let (queue_items, queue_limit_items, items_emitted) = self.intake.queued();
-        let usage = Usage::of_this_process();
-        CollectorTelemetry {
-            items_emitted,
-            batches_published: self.published,
-            items_dropped: self.spool.dropped(),
-            queue_items,
-            queue_limit_items,
-            resident_bytes: usage.resident_bytes.unwrap_or(0),
-            cpu_time_ns: u64::try_from(usage.cpu_time.as_nanos()).unwrap_or(u64::MAX),
-        }
-    }
-
-    fn tell_dropped(&mut self) {
-        let dropped = self.spool.dropped();
-        if dropped > self.told_dropped {
-            tracing::warn!(
-                items = dropped - self.told_dropped,
-                bytes = self.spool.bytes(),
-                limit = self.spool.max_bytes(),
-                "items were dropped: the spool is full or its disk refuses them; the agent will show a gap"
-            );
-            self.told_dropped = dropped;
-        }
-    }
-
-    /// Begins to end; the first reason counts.
-    fn end(&mut self, outcome: Outcome) {
-        if matches!(self.phase, Phase::Running) {
-            self.intake.stop();
-            self.phase = Phase::Draining(Instant::now() + DRAIN, outcome);
-        }
-    }
-
-    /// The source tells nothing more.
-    fn drained(&mut self) {
-        self.intake.close();
-        self.spool_items();
-        self.tell_pause();
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Draining(_, outcome) => Phase::Sending(Instant::now() + LAST_WORDS, outcome),
-            other => other,
-        };
-    }
-
-    /// The outcome, when nothing is left to do or no time for it.
-    fn ended(&mut self, now: Instant) -> Option<Outcome> {
-        let Phase::Sending(until, _) = &self.phase else { return None };
-        let acknowledged = self.window.is_empty() && !self.link.is_sending();
-        if now < *until && self.link.is_up() && !acknowledged {
-            return None;
-        }
-        self.tell_dropped();
-        tracing::info!(collector = %self.name, unacknowledged = self.spool.items(), "ended");
-        match std::mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Sending(_, outcome) => Some(outcome),
-            Phase::Running | Phase::Draining(..) => None,
         }
     }
 }

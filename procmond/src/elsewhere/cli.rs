@@ -1,5 +1,6 @@
 //! The program on systems other than Linux: the same flags, the same poller, with `portable` to read the processes.
 
+use crate::flags::{Arguments, Command, ScanFormat};
 use crate::limitations::View;
 use crate::mask::Masker;
 use crate::memory::{self, Keeper};
@@ -9,44 +10,14 @@ use crate::portable::{self, Portable};
 use crate::print;
 use crate::reload::Wanted;
 use crate::source::PollSource;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser as _;
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, LockError, Stop};
-use daemoneye_lib::cli::{CommonArgs, logging};
+use daemoneye_lib::cli::logging;
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// DaemonEye's process collector: watches the processes of this host and tells the agent.
-///
-/// Usually the agent starts it. It needs the agent's token, as a line on standard input, or the session key that it was
-/// given for one.
-#[derive(Debug, Parser)]
-#[command(name = "procmond", version)]
-struct Arguments {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print what one scan sees, and end
-    Scan {
-        /// How processes are printed
-        #[arg(long, value_enum, default_value = "jsonl")]
-        format: ScanFormat,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScanFormat {
-    /// A JSON object on each line
-    #[value(alias = "json")]
-    Jsonl,
-}
 
 /// Why procmond ended with a failure.
 #[derive(Debug, thiserror::Error)]
