@@ -129,6 +129,12 @@ impl Sink {
         self.0.lock().orders.over_budget
     }
 
+    /// Whether more than half of the spool is full of what waits for the agent: a source that tells what can be done without
+    /// leaves it out now, so that it does not push out what cannot.
+    pub fn is_crowded(&self) -> bool {
+        self.0.lock().crowded
+    }
+
     /// Whether the source shall end.
     pub fn stopped(&self) -> bool {
         self.0.lock().phase != Phase::Open
@@ -226,6 +232,10 @@ impl Intake {
         self.0.changed.notify_all();
     }
 
+    pub(crate) fn crowded(&self, crowded: bool) {
+        self.0.lock().crowded = crowded;
+    }
+
     /// The version of the settings that were taken or refused, and the refusal.
     pub(crate) fn answered_settings(&self) -> (u64, String) {
         self.0.lock().orders.answered()
@@ -282,6 +292,7 @@ struct State {
     accepted: u64,
     settled: u64,
     behind: bool,
+    crowded: bool,
     phase: Phase,
     status: SourceStatus,
     orders: Orders,
@@ -304,6 +315,7 @@ impl State {
             accepted: 0,
             settled: 0,
             behind: false,
+            crowded: false,
             phase: Phase::Open,
             status: SourceStatus::default(),
             orders: Orders::default(),

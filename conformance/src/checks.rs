@@ -319,6 +319,7 @@ fn time_of(item: &CollectedItem) -> Option<i64> {
         Item::Process(event) => Some(event.event_time),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
+        Item::Snapshot(part) => part.processes.last().map(|process| process.collection_time),
     }
 }
 

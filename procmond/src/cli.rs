@@ -5,13 +5,14 @@ use crate::hashing::{FileDigester, Hashes};
 use crate::limitations::View;
 use crate::mask::Masker;
 use crate::memory::{self, Keeper};
-use crate::pace::Pace;
+use crate::pace::{Pace, Wanted};
 use crate::poller::{self, Poller};
 use crate::print;
 use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
-use crate::reload::{Reload, Wanted};
+use crate::reload::Reload;
 use crate::scan::Scanner;
+use crate::snapshot::{Desk, Due};
 use crate::source::PollSource;
 use crate::tasks::Tasks;
 use clap::Parser as _;
@@ -90,7 +91,7 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Scan { format: ScanFormat::Jsonl }) => scan(config),
         None => {
             let rereader = Rereader::new(Component::Procmond, overrides, env, &loaded);
-            let (wanted, _) = watch::channel(Wanted::from(&config.app));
+            let (wanted, _) = watch::channel(Wanted::from(config));
             collect(&loaded, Reload { rereader, log_level, wanted }, terminal)
         }
     }
@@ -103,10 +104,11 @@ fn scan(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tasks(config: &Config, boot: &Boot, hashes: Hashes) -> Tasks {
+fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk) -> Tasks {
     let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
     let new_scanner = move || scanner(&own, own_boot.clone()).map(|scanner| scanner.hashing(own_hashes.clone()));
-    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, max_cpu: config.app.max_scan_cpu }
+    let max_cpu = config.app.max_scan_cpu;
+    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, snapshots, max_cpu }
 }
 
 fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, OpenError> {
@@ -137,14 +139,15 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         None
     });
     let boot = poller::settle(Boot::current()?, memory.as_ref());
-    let hashes = hashes(&config.procmond)?;
+    let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
     let source = PollSource {
         poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),
+        snapshots: Due::new(snapshots.clone()),
         view: View::of_this_process(),
-        tasks: Some(Arc::new(tasks(config, &boot, hashes))),
+        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots))),
     };
     let collector = CollectorConfig {
         name: NAME.to_owned(),

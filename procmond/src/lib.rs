@@ -14,6 +14,7 @@
 //! * `mask` takes secrets out of what a process was given, before anything else sees it; `hashing` hashes executables on a
 //!   thread of its own;
 //! * `differ` knows what was told and makes `seen`, `changed` and `exit` of the difference;
+//! * `snapshot` tells now and then what each process uses;
 //! * `poller` is a round of that with its summary and the gap before it, `source` the poller under
 //!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
 //!   configuration while it runs;
@@ -38,6 +39,8 @@ mod poller;
 mod print;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems have fewer reasons"))]
 mod provenance;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no tasks to ask for one"))]
+mod snapshot;
 mod source;
 mod stat;
 
@@ -73,9 +76,6 @@ mod procfs;
 #[cfg(not(target_os = "linux"))]
 #[path = "elsewhere/reader.rs"]
 pub mod reader;
-#[cfg(not(target_os = "linux"))]
-#[path = "elsewhere/reload.rs"]
-mod reload;
 #[cfg(not(target_os = "linux"))]
 #[path = "scan/observe.rs"]
 pub mod scan;

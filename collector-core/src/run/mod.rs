@@ -101,6 +101,7 @@ async fn run_with(
     let registration = registration(&config, description).map_err(system)?;
     let queue_items = config.variables.event_buffer_size.unwrap_or(MAX_QUEUED_ITEMS);
     let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch());
+    intake.crowded(spool.is_crowded());
     let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
     let status_every = if test_mode { STATUS_EVERY / 10 } else { STATUS_EVERY };
     let collector = Collector {
@@ -212,6 +213,7 @@ impl Collector {
                 Woken::Timer => {}
             }
             self.due_by(Instant::now());
+            self.intake.crowded(self.spool.is_crowded());
             self.publish();
             if let Some(outcome) = self.ended(Instant::now()) {
                 return outcome;

@@ -185,6 +185,11 @@ impl Check<'_> {
             let detail = format!("scanning may use {} % of a core all the time", config.app.max_scan_cpu);
             self.warn("app.max_scan_cpu", config.app.max_scan_cpu, detail, "3 is usual");
         }
+        let snapshots = config.procmond.snapshot_interval_ms;
+        if (1..10_000).contains(&snapshots) {
+            let detail = format!("each process of the host becomes {} rows a day", 86_400_000 / snapshots);
+            self.warn("procmond.snapshot_interval_ms", snapshots, detail, "60000 is usual, 0 for none");
+        }
         let (spool, own) = (config.collector.spool_max_bytes, config.app.directory_of(Component::Procmond));
         if let Some(free) = (self.host.free_bytes)(&own)
             && spool > free
@@ -414,6 +419,7 @@ mod tests {
         warning(Procmond, "app.scan_interval_ms = 60000", "shorter than 60 s may never be seen");
         warning(Procmond, "app.max_scan_cpu = 80", "80 % of a core");
         warning(Procmond, "collector.orphan_timeout_s = 3", "collector.orphan_timeout_s");
+        warning(Procmond, "procmond.snapshot_interval_ms = 1000", "86400 rows a day");
         warning(Agent, "app.log_level = \"trace\"", "app.log_level");
         warning(Agent, "agent.query_memory_bytes = 1048576", "refused its memory");
         warning(Agent, "agent.query_memory_bytes = 17179869184", "more than half of");

@@ -157,6 +157,12 @@ pub const KEYS: &[Key] = &[
         doc: "So many executables may wait for being hashed; those beyond are tried again later.",
     },
     Key {
+        path: "procmond.snapshot_interval_ms",
+        kind: Kind::Integer(0, 86_400_000),
+        default: Preset::Integer(60_000),
+        doc: "How often procmond tells what every process uses; 0 for never.",
+    },
+    Key {
         path: "agent.query_timeout_ms",
         kind: Kind::Integer(100, 3_600_000),
         default: Preset::Integer(30_000),
@@ -253,6 +259,7 @@ const AT_ONCE: &[&str] = &[
     "app.log_level",
     "app.scan_interval_ms",
     "app.max_scan_cpu",
+    "procmond.snapshot_interval_ms",
     "agent.query_timeout_ms",
     "agent.query_max_rows",
     "sinks.NAME.type",

@@ -97,6 +97,8 @@ pub struct Procmond {
     pub hash_max_file_bytes: u64,
     /// So many executables may wait.
     pub hash_queue: usize,
+    /// How often snapshots are told; 0 for never.
+    pub snapshot_interval_ms: u64,
 }
 
 /// `[agent]`: the agent.

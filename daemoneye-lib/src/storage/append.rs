@@ -213,6 +213,8 @@ impl<'t> Appending<'t> {
             Item::Process(event) => self.event(batch, sequence, event),
             Item::Scan(scan) => self.scan(&batch.collector, scan),
             Item::Gap(gap) => self.gap(&batch.collector, gap),
+            // No table holds them.
+            Item::Snapshot(_) => Ok(()),
         }
     }
 
@@ -373,6 +375,7 @@ fn time_of(item: &CollectedItem) -> Option<i64> {
         Item::Process(event) => Some(event.event_time),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
+        Item::Snapshot(part) => part.processes.last().map(|process| process.collection_time),
     }
 }
 

@@ -4,11 +4,11 @@ use crate::flags::{Arguments, Command, ScanFormat};
 use crate::limitations::View;
 use crate::mask::Masker;
 use crate::memory::{self, Keeper};
-use crate::pace::Pace;
+use crate::pace::{Pace, Wanted};
 use crate::poller::{self, Poller};
 use crate::portable::{self, Portable};
 use crate::print;
-use crate::reload::Wanted;
+use crate::snapshot::Due;
 use crate::source::PollSource;
 use clap::Parser as _;
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, LockError, Stop};
@@ -90,12 +90,13 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
         None
     });
     let boot = poller::settle(portable::boot(), memory.as_ref());
-    let (_same, wanted) = tokio::sync::watch::channel(Wanted::from(&config.app));
+    let (_same, wanted) = tokio::sync::watch::channel(Wanted::from(config));
     let source = PollSource {
         poller: Poller::new(portable(config), boot, memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted,
         keeper: Keeper::new(known),
+        snapshots: Due::default(),
         view: View::of_this_process(),
         tasks: None,
     };

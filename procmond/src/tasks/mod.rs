@@ -13,6 +13,7 @@ use crate::hashing::Hashes;
 use crate::procfs::boot::Boot;
 use crate::reader::{HostProc, OpenError};
 use crate::scan::{ScanError, Scanner};
+use crate::snapshot::Desk;
 use collector_core::{TaskError, TaskHandler, TaskReplies};
 use daemoneye_lib::proto::ipc::{DetectionTask, TaskType};
 
@@ -32,6 +33,7 @@ pub(crate) struct Tasks {
     pub(crate) new_scanner: Box<NewScanner>,
     pub(crate) boot: Boot,
     pub(crate) hashes: Hashes,
+    pub(crate) snapshots: Desk,
     /// How much of a core watching may use, in per cent.
     pub(crate) max_cpu: f64,
 }
