@@ -306,7 +306,7 @@ impl Collector {
             LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
             LinkEvent::Instructed(instructions) => self.instruct(instructions),
             LinkEvent::Sent | LinkEvent::Credited => {}
-            LinkEvent::Task(request) => self.tasks.take(request),
+            LinkEvent::Task(request) => self.tasks.take(request, self.link.agent_uid()),
             LinkEvent::Down(reason) => self.lost_link(&reason),
             LinkEvent::Refused(reason) => {
                 self.lost_link(&reason);

@@ -66,6 +66,8 @@ pub struct Connected {
     pub client: Client,
     /// For a collector that came with a token: what to return with. Absent where the agent could not keep it.
     pub session_key: Option<SessionKey>,
+    /// The uid of whoever listens on the socket, where the system tells it.
+    pub agent_uid: Option<u32>,
 }
 
 /// Why nobody let us in.
@@ -158,6 +160,7 @@ impl Client {
         let is_collector = matches!(identity, Identity::Collector { .. });
         let shaken = async {
             let stream = Arc::new(open(path).await.map_err(|source| io_error(path, source))?);
+            let agent_uid = os::peer_ids(&stream).ok().and_then(|ids| ids.uid);
             let mut line = match encryption {
                 Some(keys) => Line::sealed(&stream, agree(path, &stream, keys, Owner::from(&identity)).await?),
                 None => Line::plain(&stream),
@@ -166,7 +169,7 @@ impl Client {
             let written = write_message(&mut line.writer, &message::control(Control::Hello(hello(identity)))).await;
             match frame::read(&mut line.reader, MAX_FRAME).await {
                 Ok(Some(payload)) => match control_in(&payload) {
-                    Some(Control::Welcome(welcome)) => Ok((line, welcome)),
+                    Some(Control::Welcome(welcome)) => Ok((line, welcome, agent_uid)),
                     Some(Control::Goodbye(goodbye)) => Err(turned_away(path, goodbye)),
                     _ => Err(protocol("its first message is neither a Welcome nor a Goodbye".into())),
                 },
@@ -175,7 +178,7 @@ impl Client {
                 Err(error) => Err(protocol(error.to_string())),
             }
         };
-        let (line, welcome) = timeout(WELCOME_PATIENCE, shaken)
+        let (line, welcome, agent_uid) = timeout(WELCOME_PATIENCE, shaken)
             .await
             .unwrap_or_else(|_| Err(protocol("nothing came within 5 s".into())))?;
         if welcome.protocol != PROTOCOL {
@@ -185,7 +188,7 @@ impl Client {
         let (client, outgoing) = Self::new(Room::new(QUEUED_MESSAGES, QUEUED_BYTES), purse);
         let (shared, handle) = client.for_driver();
         tokio::spawn(drive::socket(shared, handle, line, outgoing));
-        Ok(Connected { client, session_key: session_key(&welcome) })
+        Ok(Connected { client, session_key: session_key(&welcome), agent_uid })
     }
 }
 

@@ -75,7 +75,7 @@ impl Bus {
 
     async fn collector(&self, name: &str) -> (Client, SessionKey) {
         let credential = Credential::Token(self.gate.issue_token(name).unwrap());
-        let Connected { client, session_key } = self.collector_with(name, credential).await.unwrap();
+        let Connected { client, session_key, .. } = self.collector_with(name, credential).await.unwrap();
         (client, session_key.unwrap())
     }
 

@@ -7,6 +7,7 @@
 mod enumerate;
 mod executable;
 mod filter;
+mod reach;
 mod tree;
 
 use crate::hashing::Hashes;

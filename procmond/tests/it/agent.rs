@@ -3,16 +3,17 @@
 use crate::program::procmond;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
-use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Client, Payload, Requests, Subscription, Token};
+use daemoneye_eventbus::{BindError, Broker, BrokerConfig, CallError, Client, Payload, Requests, Subscription, Token};
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{
-    BatchAck, CollectedItem, DetectionResult, DetectionTask, EventBatch, ProcessFilter, ProcessSnapshot,
-    RegisterCollector, RegisterReply, TaskType,
+    BatchAck, CollectedItem, DetectionResult, DetectionTask, EventBatch, ExecutableReport, HashCheck, ProcessFilter,
+    ProcessSnapshot, RegisterCollector, RegisterReply, RequestError, TaskType,
 };
 use prost::Message as _;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -226,6 +227,74 @@ async fn an_agent_whose_store_was_replaced_is_told_what_runs() {
     assert_ne!(first.epoch, second.epoch);
 }
 
+/// What a collector answers to a task, part by part, and why it did not.
+async fn answer(client: Client, task: DetectionTask) -> Result<Vec<DetectionResult>, String> {
+    let mut parts = client.call_stream("tasks.procmond", task.encode_to_vec(), PATIENCE).await.unwrap();
+    let mut whole = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| match error {
+            CallError::Failed(body) => RequestError::decode(&body[..]).unwrap().message,
+            other => other.to_string(),
+        })?;
+        whole.push(DetectionResult::decode(&part[..]).unwrap());
+    }
+    Ok(whole)
+}
+
+#[tokio::test]
+async fn an_agent_with_other_rights_learns_nothing_that_lies_out_of_its_reach() {
+    if !testkit::require("root", testkit::is_root(), "runs procmond as another user who may read everything") {
+        return;
+    }
+    const SOMEBODY: &str = "54321";
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    // Of a third user's: of what is its own, or everyone's, the agent may be told.
+    let private = dir.path().join("private");
+    std::fs::create_dir(&private).unwrap();
+    let secret = private.join("secret");
+    std::fs::copy("/bin/sleep", &secret).unwrap();
+    std::os::unix::fs::chown(&private, Some(54_322), None).unwrap();
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+
+    let own = dir.path().join("procmond");
+    std::fs::copy(env!("CARGO_BIN_EXE_procmond"), &own).unwrap();
+    let plain = procmond(dir.path());
+    let mut command = Command::new("setpriv");
+    let rights = "-all,+dac_override";
+    command.args(["--reuid", SOMEBODY, "--regid", SOMEBODY, "--clear-groups"]);
+    command.args(["--inh-caps", rights, "--ambient-caps", rights, "--"]).arg(own).args(plain.get_args());
+    let _procmond = Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap();
+    agent.until("the first scan", |item| matches!(item, Item::Scan(scan) if scan.full)).await;
+
+    let ask = |task_type: TaskType, path: &Path| {
+        let executable_path = path.to_str().unwrap().to_owned();
+        let hash_check = Some(HashCheck { executable_path, ..HashCheck::default() });
+        let (task_id, task_type) = ("t".to_owned(), task_type.into());
+        answer(agent.client.clone(), DetectionTask { task_id, task_type, hash_check, ..DetectionTask::default() })
+    };
+    let missing = private.join("missing");
+    for path in [&secret, &missing, &link] {
+        let why = format!("no file is at {} that the agent's user may look at", path.display());
+        assert_eq!(ask(TaskType::CheckProcessHash, path).await, Err(why.clone()));
+        let told = ask(TaskType::VerifyExecutable, path).await.unwrap();
+        let report = told.iter().find_map(|part| part.executable.clone()).unwrap();
+        let wanted = ExecutableReport {
+            path: path.to_str().unwrap().to_owned(),
+            problems: vec![why],
+            ..ExecutableReport::default()
+        };
+        assert_eq!(report, wanted);
+        assert!(told.iter().all(|part| part.hash_result.is_none()));
+    }
+    let told = ask(TaskType::CheckProcessHash, Path::new("/bin/sleep")).await.unwrap();
+    assert!(told.iter().any(|part| part.hash_result.as_ref().is_some_and(|hash| hash.success)), "{told:?}");
+}
+
 /// The processes in the snapshot of this scan.
 fn snapshot(items: &[Item], scan_id: u64) -> Vec<&ProcessRecord> {
     fn part(item: &Item) -> Option<&ProcessSnapshot> {
@@ -281,14 +350,9 @@ async fn a_task_has_a_snapshot_told_where_there_is_no_interval() {
     let call = |task: DetectionTask| {
         let client = asked.clone();
         tokio::spawn(async move {
-            let mut parts = client.call_stream("tasks.procmond", task.encode_to_vec(), PATIENCE).await.unwrap();
-            let mut scan = None;
-            while let Some(part) = parts.next().await {
-                let part = DetectionResult::decode(&part.map_err(|error| error.to_string())?[..]).unwrap();
-                assert!(part.processes.is_empty());
-                scan = scan.or(part.snapshot_scan_id);
-            }
-            scan.ok_or("no scan was named".to_owned())
+            let parts = answer(client, task).await?;
+            assert!(parts.iter().all(|part| part.processes.is_empty()));
+            parts.iter().find_map(|part| part.snapshot_scan_id).ok_or("no scan was named".to_owned())
         })
     };
     let mut answered = call(task(None));
