@@ -14,7 +14,7 @@ use crate::reload::Reload;
 use crate::scan::Scanner;
 use crate::snapshot::{Desk, Due};
 use crate::source::PollSource;
-use crate::tasks::Tasks;
+use crate::tasks::{Share, Tasks};
 use clap::Parser as _;
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError, Stop};
 use daemoneye_lib::cli::{Terminal, logging};
@@ -104,11 +104,10 @@ fn scan(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk) -> Tasks {
+fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, share: Share) -> Tasks {
     let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
     let new_scanner = move || scanner(&own, own_boot.clone()).map(|scanner| scanner.hashing(own_hashes.clone()));
-    let max_cpu = config.app.max_scan_cpu;
-    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, snapshots, max_cpu }
+    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, snapshots, share }
 }
 
 fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, OpenError> {
@@ -140,6 +139,7 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     });
     let boot = poller::settle(Boot::current()?, memory.as_ref());
     let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
+    let share = Share::new(reload.wanted.subscribe());
     let source = PollSource {
         poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
@@ -147,7 +147,7 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         keeper: Keeper::new(known),
         snapshots: Due::new(snapshots.clone()),
         view: View::of_this_process(),
-        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots))),
+        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots, share))),
     };
     let collector = CollectorConfig {
         name: NAME.to_owned(),

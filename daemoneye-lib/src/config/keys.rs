@@ -88,7 +88,7 @@ pub const KEYS: &[Key] = &[
         path: "app.max_scan_cpu",
         kind: Kind::Real(0.1, 100.0),
         default: Preset::Real(3.0),
-        doc: "How much of one core scanning may use, in per cent.",
+        doc: "How much of one core scanning may use, in per cent; watching families of processes may use as much again.",
     },
     Key {
         path: "app.log_level",

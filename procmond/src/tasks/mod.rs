@@ -8,6 +8,7 @@ mod enumerate;
 mod executable;
 mod filter;
 mod reach;
+mod share;
 mod tree;
 
 use crate::hashing::Hashes;
@@ -17,6 +18,7 @@ use crate::scan::{ScanError, Scanner};
 use crate::snapshot::Desk;
 use collector_core::{TaskError, TaskHandler, TaskReplies};
 use daemoneye_lib::proto::ipc::{DetectionTask, TaskType};
+pub(crate) use share::Share;
 
 /// What is done.
 pub(crate) const TYPES: [TaskType; 4] = [
@@ -35,8 +37,8 @@ pub(crate) struct Tasks {
     pub(crate) boot: Boot,
     pub(crate) hashes: Hashes,
     pub(crate) snapshots: Desk,
-    /// How much of a core watching may use, in per cent.
-    pub(crate) max_cpu: f64,
+    /// How much watching may use.
+    pub(crate) share: Share,
 }
 
 impl TaskHandler for Tasks {
