@@ -11,7 +11,7 @@ use crate::print;
 use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
 use crate::reload::Reload;
-use crate::scan::Scanner;
+use crate::scan::{Scanner, VariableNames};
 use crate::snapshot::{Desk, Due};
 use crate::source::PollSource;
 use crate::tasks::{Share, Tasks};
@@ -92,28 +92,38 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => {
             let rereader = Rereader::new(Component::Procmond, overrides, env, &loaded);
             let (wanted, _) = watch::channel(Wanted::from(config));
-            collect(&loaded, Reload { rereader, log_level, wanted }, terminal)
+            let (variables, _) = variables(config);
+            collect(&loaded, Reload { rereader, log_level, wanted, variables }, terminal)
         }
     }
 }
 
 fn scan(config: &Config) -> Result<(), Failure> {
-    let mut scanner = scanner(config, Boot::current()?)?;
+    let mut scanner = scanner(config, Boot::current()?, variables(config).1)?;
     let counts = print::scan(&mut scanner, BufWriter::new(io::stdout().lock()))?;
     tracing::debug!(?counts, "scanned");
     Ok(())
 }
 
-fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, share: Share) -> Tasks {
+fn variables(config: &Config) -> (watch::Sender<Arc<[String]>>, VariableNames) {
+    watch::channel(config.procmond.environment.as_slice().into())
+}
+
+fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, reload: &Reload) -> Tasks {
     let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
-    let new_scanner = move || scanner(&own, own_boot.clone()).map(|scanner| scanner.hashing(own_hashes.clone()));
+    let (variables, share) = (reload.variables.subscribe(), Share::new(reload.wanted.subscribe()));
+    let new_scanner = move || {
+        let scanner = scanner(&own, own_boot.clone(), variables.clone())?;
+        Ok(scanner.hashing(own_hashes.clone()))
+    };
     Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, snapshots, share }
 }
 
-fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, OpenError> {
+fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scanner<HostProc>, OpenError> {
     let Procmond { max_command_line_bytes, mask_secrets, mask_names, .. } = &config.procmond;
     let masker = if *mask_secrets { Masker::new(mask_names) } else { Masker::off() };
-    Ok(Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes).masking(masker))
+    let scanner = Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes);
+    Ok(scanner.masking(masker).collecting(variables))
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -139,15 +149,15 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     });
     let boot = poller::settle(Boot::current()?, memory.as_ref());
     let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
-    let share = Share::new(reload.wanted.subscribe());
+    let scanner = scanner(config, boot.clone(), reload.variables.subscribe())?;
     let source = PollSource {
-        poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
+        poller: Poller::new(scanner.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),
         snapshots: Due::new(snapshots.clone()),
         view: View::of_this_process(),
-        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots, share))),
+        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots, &reload))),
     };
     let collector = CollectorConfig {
         name: NAME.to_owned(),

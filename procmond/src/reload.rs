@@ -4,6 +4,7 @@ use crate::pace::Wanted;
 use daemoneye_lib::cli::logging::LogLevelSwitch;
 use daemoneye_lib::config::Rereader;
 use std::error::Error as _;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// What a new configuration can reach.
@@ -11,6 +12,7 @@ pub(crate) struct Reload {
     pub(crate) rereader: Rereader,
     pub(crate) log_level: LogLevelSwitch,
     pub(crate) wanted: watch::Sender<Wanted>,
+    pub(crate) variables: watch::Sender<Arc<[String]>>,
 }
 
 impl Reload {
@@ -20,6 +22,7 @@ impl Reload {
             Ok((reread, loaded)) => {
                 self.log_level.set(reread.config.app.log_level);
                 self.wanted.send_replace(Wanted::from(&reread.config));
+                self.variables.send_replace(reread.config.procmond.environment.as_slice().into());
                 let (changed, pending) = (reread.changed.join(" "), reread.pending.join(" "));
                 tracing::info!(changed, pending, "the configuration was read anew");
                 self.rereader.adopt(&reread, &loaded);

@@ -32,7 +32,7 @@ pub enum Kind {
     Command,
     /// Whatever the reader understands: a table.
     Settings,
-    /// A list of names: letters, digits, `_`, `-` and `.`.
+    /// A list of at most [`MAX_NAMES`] names: letters, digits, `_`, `-` and `.`, at most 64 of them.
     Names,
 }
 
@@ -47,8 +47,8 @@ pub enum Preset {
     Text(&'static str),
     /// Yes or no.
     Boolean(bool),
-    /// An empty list.
-    NoNames,
+    /// A list of names.
+    Names(&'static [&'static str]),
     /// Depends on who runs the program: as root, as a user.
     Place(&'static str, &'static str),
     /// Not set.
@@ -61,6 +61,11 @@ pub const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 pub const LOG_FORMATS: &[&str] = &["human", "json"];
 /// The formats in which the command line prints data.
 pub const OUTPUT_FORMATS: &[&str] = &["table", "json", "jsonl", "csv"];
+
+/// The variables of a process's environment that are collected when nothing is said.
+pub const ENVIRONMENT: &[&str] = &["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "SSH_CONNECTION", "SUDO_USER"];
+/// So many names a list may have.
+pub const MAX_NAMES: usize = 64;
 
 const MIB: i64 = 1 << 20;
 
@@ -129,8 +134,14 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "procmond.mask_names",
         kind: Kind::Names,
-        default: Preset::NoNames,
+        default: Preset::Names(&[]),
         doc: "More names of flags, variables and settings whose values are secrets.",
+    },
+    Key {
+        path: "procmond.environment",
+        kind: Kind::Names,
+        default: Preset::Names(ENVIRONMENT),
+        doc: "The variables of a process's environment that its record carries, by their exact names; secrets in them are masked.",
     },
     Key {
         path: "procmond.hash_executables",
@@ -259,6 +270,7 @@ const AT_ONCE: &[&str] = &[
     "app.log_level",
     "app.scan_interval_ms",
     "app.max_scan_cpu",
+    "procmond.environment",
     "procmond.snapshot_interval_ms",
     "agent.query_timeout_ms",
     "agent.query_max_rows",
@@ -326,6 +338,10 @@ fn is_command(words: &[Value]) -> bool {
     !program.is_empty() && (program.starts_with('/') || !program.contains('/')) && words.iter().all(text)
 }
 
+fn are_names(names: &[Value]) -> bool {
+    names.len() <= MAX_NAMES && names.iter().all(|name| name.as_str().is_some_and(is_name))
+}
+
 fn is_name(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     (1..=64).contains(&text.len()) && text.chars().all(good)
@@ -349,9 +365,7 @@ impl Kind {
             (Self::Command, Value::String(program)) => self.check(Value::Array(vec![Value::String(program)])),
             (Self::Command, Value::Array(words)) if is_command(&words) => Ok(Value::Array(words)),
             (Self::Settings, Value::Table(settings)) => Ok(Value::Table(settings)),
-            (Self::Names, Value::Array(names)) if names.iter().all(|name| name.as_str().is_some_and(is_name)) => {
-                Ok(Value::Array(names))
-            }
+            (Self::Names, Value::Array(names)) if are_names(&names) => Ok(Value::Array(names)),
             _ => Err(self.allowed()),
         }
     }
@@ -381,7 +395,7 @@ impl Kind {
                 "a program (an absolute path, or a name without `/`), or an array of it and its arguments".to_owned()
             }
             Self::Settings => "a table (in a variable, a JSON object)".to_owned(),
-            Self::Names => "a list of names (in a variable, with commas between them)".to_owned(),
+            Self::Names => format!("a list of at most {MAX_NAMES} names (in a variable, with commas between them)"),
         }
     }
 }

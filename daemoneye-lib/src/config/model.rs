@@ -89,6 +89,8 @@ pub struct Procmond {
     pub mask_secrets: bool,
     /// More names whose values are secrets.
     pub mask_names: Vec<String>,
+    /// The variables that records carry.
+    pub environment: Vec<String>,
     /// Whether executables are hashed.
     pub hash_executables: bool,
     /// How much hashing reads in a second.

@@ -45,11 +45,13 @@ impl Rereader {
     /// Those of [`load`].
     pub fn read(&self) -> Result<(Reread, Loaded), ConfigError> {
         let loaded = load(self.component, &self.flags, &self.env)?;
-        let Config { app, agent, sinks, .. } = &loaded.config;
+        let Config { app, procmond, agent, sinks, .. } = &loaded.config;
         let mut config = self.running.clone();
         config.app.log_level = app.log_level;
         config.app.scan_interval_ms = app.scan_interval_ms;
         config.app.max_scan_cpu = app.max_scan_cpu;
+        config.procmond.environment.clone_from(&procmond.environment);
+        config.procmond.snapshot_interval_ms = procmond.snapshot_interval_ms;
         config.agent.query_timeout_ms = agent.query_timeout_ms;
         config.agent.query_max_rows = agent.query_max_rows;
         config.sinks.clone_from(sinks);

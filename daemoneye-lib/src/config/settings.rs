@@ -136,7 +136,7 @@ impl Settings {
                 Preset::Text(text) => self.fill(key.path, Value::from(text)),
                 Preset::Boolean(value) if !is_named(key.path) => self.fill(key.path, Value::Boolean(value)),
                 Preset::Boolean(_) => {}
-                Preset::NoNames => self.fill(key.path, Value::Array(Vec::new())),
+                Preset::Names(names) => self.fill(key.path, Value::from(names.to_vec())),
                 Preset::Place(..) | Preset::Unset => {}
             }
         }

@@ -227,6 +227,43 @@ async fn an_agent_whose_store_was_replaced_is_told_what_runs() {
     assert_ne!(first.epoch, second.epoch);
 }
 
+#[tokio::test]
+async fn another_list_of_variables_is_gone_by_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let mut procmond = scanning(dir.path(), &token.to_string());
+    let start = || {
+        let mut command = Command::new("sleep");
+        command.arg("60").env_clear().env("LD_AUDIT", "").env("OWN", "1").env("OWN_TOKEN", "2").env("OTHER", "3");
+        Child::spawn(command).unwrap()
+    };
+    let is_sleep = |pid: u32| {
+        move |item: &Item| match item {
+            // Until it runs its program it is what it was forked from.
+            Item::Process(event) => event
+                .process
+                .as_ref()
+                .is_some_and(|process| process.pid == pid && process.command_line.as_deref() == Some("sleep 60")),
+            _ => false,
+        }
+    };
+    let environment = |agent: &Agent, at: usize| {
+        let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+        let variables = event.process.clone().unwrap().environment;
+        variables.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let before = start();
+    let at = agent.until("a process", is_sleep(before.pid())).await;
+    assert_eq!(environment(&agent, at), ["LD_AUDIT="]);
+
+    std::fs::write(dir.path().join("config.toml"), "procmond.environment = [\"OWN\", \"OWN_TOKEN\"]").unwrap();
+    procmond.signal(Signal::HUP).unwrap();
+    testkit::wait_for("the new list", PATIENCE, || procmond.stderr().contains("changed=\"procmond.environment\""));
+    let after = start();
+    let at = agent.until("a process with other variables", is_sleep(after.pid())).await;
+    assert_eq!(environment(&agent, at), ["OWN=1", "OWN_TOKEN=***"]);
+}
+
 /// What a collector answers to a task, part by part, and why it did not.
 async fn answer(client: Client, task: DetectionTask) -> Result<Vec<DetectionResult>, String> {
     let mut parts = client.call_stream("tasks.procmond", task.encode_to_vec(), PATIENCE).await.unwrap();
