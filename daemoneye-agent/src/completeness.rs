@@ -4,18 +4,30 @@ use crate::collectors::Collectors;
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::rows::GapRow;
 use daemoneye_lib::models::time;
+use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::storage::{Snapshot, StoreError, TimeRange};
 
 /// The kind of gap that a rule leaves which could not be evaluated over some rows.
 pub(crate) const RULE_FAILED: &str = "rule_failed";
+/// The kind of gap that stands for the events that retention has removed, and for the alerts.
+const RETENTION: &str = "retention";
+const ALERT_RETENTION: &str = "alert_retention";
 /// The reasons that an answer lists; further ones are counted.
 const MAX_REASONS: usize = 20;
 
-/// Every gap: the recorded ones, and collectors that are absent now.
+/// Every gap: the recorded ones, collectors that are absent now, and what retention has removed.
 pub(crate) fn gaps(snapshot: &Snapshot, collectors: &Collectors) -> Result<Vec<GapRow>, StoreError> {
     let mut gaps = snapshot.gaps()?;
+    let (events, alerts) = snapshot.removed_until()?;
+    gaps.extend(events.map(|until| removed(RETENTION, until, "events were removed as the configuration asks")));
+    gaps.extend(alerts.map(|until| removed(ALERT_RETENTION, until, "alerts were removed as the configuration asks")));
     gaps.extend(collectors.absent());
     Ok(gaps)
+}
+
+fn removed(kind: &str, until: i64, reason: &str) -> GapRow {
+    let gap = Gap { kind: kind.to_owned(), from: 0, to: Some(until), count: None, reason: reason.to_owned() };
+    GapRow { gap_id: 0, collector: "agent".to_owned(), gap }
 }
 
 /// Why an answer from these stretches of these tables may lack something; empty when nothing is known to be missing.
@@ -25,6 +37,9 @@ pub(crate) fn reasons(gaps: &[GapRow], limitations: &[String], touched: &[(Table
         touched.iter().any(|(table, from, to)| match table {
             // A rule that fails hides no event, but alerts.
             Table::Processes | Table::ProcessEvents if row.gap.kind == RULE_FAILED => false,
+            Table::ProcessEvents if row.gap.kind == ALERT_RETENTION => false,
+            // Alerts stay longer than the events that led to them.
+            Table::Alerts if row.gap.kind == RETENTION => false,
             // The present state is judged as of now.
             Table::Processes => row.gap.to.is_none(),
             // Alerts say what rules found in events.
@@ -62,7 +77,6 @@ fn describe(row: &GapRow) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemoneye_lib::proto::ipc::Gap;
 
     fn gap(kind: &str, from: i64, to: Option<i64>) -> GapRow {
         let gap = Gap { kind: kind.to_owned(), from, to, count: None, reason: "why".to_owned() };
@@ -92,6 +106,18 @@ mod tests {
         let limited = ["limited".to_owned()];
         let over = |table| reasons(&gaps, &limited, &[(table, i64::MIN, i64::MAX)]).len();
         assert_eq!([Table::Alerts, Table::ProcessEvents, Table::Processes, Table::Rules].map(over), [2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn what_was_removed_concerns_only_its_own_table_and_time() {
+        let gaps = [removed(RETENTION, 20, "why"), removed(ALERT_RETENTION, 20, "why")];
+        let kinds = |table, from| -> Vec<String> { reasons(&gaps, &[], &[(table, from, i64::MAX)]) };
+        for (table, kind) in [(Table::ProcessEvents, "retention: "), (Table::Alerts, "alert_retention: ")] {
+            let found = kinds(table, i64::MIN);
+            assert!(found.len() == 1 && found[0].starts_with(kind), "{found:?}");
+            assert_eq!(kinds(table, 21), Vec::<String>::new());
+        }
+        assert_eq!(kinds(Table::Processes, i64::MIN), Vec::<String>::new());
     }
 
     #[test]

@@ -9,7 +9,8 @@ use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
-use std::path::PathBuf;
+use daemoneye_lib::storage::Store;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Beyond a few intervals, a collector's batch may be under way for so long.
@@ -26,7 +27,7 @@ pub(crate) struct Health {
     pub(crate) detection: DetectionRecord,
     pub(crate) progress: Progress,
     pub(crate) gate: Gate,
-    pub(crate) store: PathBuf,
+    pub(crate) store: Arc<Store>,
     pub(crate) rules_dir: String,
     pub(crate) reload: ReloadState,
 }
@@ -77,13 +78,18 @@ impl Health {
 
     fn store(&self) -> ComponentHealth {
         let state = self.progress.now();
+        if let Some(damage) = self.store.damage() {
+            let hint = "`daemoneye-cli data verify` says how much of it is damaged; restore it from a backup, or move it \
+                        aside while the agent does not run";
+            return component("store", HealthStatus::Failed, damage, hint);
+        }
         match state.store_trouble {
             None => {
-                let space = space::of(&self.store);
+                let space = space::of(self.store.path());
                 let size = |bytes: Option<u64>| bytes.map_or_else(|| "an unknown size".to_owned(), space::in_words);
                 let detail = format!(
                     "{}, {}, {} free beside it, {} events since the start",
-                    self.store.display(),
+                    self.store.path().display(),
                     size(space.file_bytes),
                     size(space.free_bytes),
                     state.events

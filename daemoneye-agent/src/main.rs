@@ -8,6 +8,7 @@ mod allocator;
 mod args;
 mod collectors;
 mod completeness;
+mod data;
 mod explain;
 mod health;
 mod ingest;

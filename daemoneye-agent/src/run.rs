@@ -2,6 +2,7 @@
 
 use crate::args::{Args, Status, Verb};
 use crate::collectors::{Collectors, PROCMOND};
+use crate::data::{self, DataServer, Retention};
 use crate::health::Health;
 use crate::ingest::{Ingest, Registration, Statuses};
 use crate::inquiries::{HealthServer, MetricsServer};
@@ -30,7 +31,7 @@ use daemoneye_lib::config::{
 use daemoneye_lib::detection::query::{Queries, QueryError};
 use daemoneye_lib::lock::{DataDirLock, LockError};
 use daemoneye_lib::models::time;
-use daemoneye_lib::storage::{OpenError, Opened, Store, StoreError};
+use daemoneye_lib::storage::{Extent, OpenError, Opened, Store, StoreError, Verified};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -175,11 +176,12 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         detection: engine.record(),
         progress: progress.clone(),
         gate: broker.gate(),
-        store: store.path().to_owned(),
+        store: Arc::clone(&store),
         rules_dir: config.rules.dir.display().to_string(),
         reload: ReloadState::new(),
     };
     let (set_limits, limits) = watch::channel(config.agent.clone());
+    let retention_limits = limits.clone();
     let queries = QueryService {
         engine: Arc::new(Queries::new(config.agent.query_memory_bytes)?),
         planning: Arc::new(Semaphore::new(AT_ONCE)),
@@ -189,6 +191,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         limits,
         metrics: metrics.clone(),
     };
+    let exports = data::exports(&queries)?;
     let show_status = match status {
         Status::Auto => io::stderr().is_terminal(),
         Status::Always => true,
@@ -254,6 +257,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
 
     let mut tasks: JoinSet<Result<(&'static str, String), RunError>> = JoinSet::new();
     let (stop_broker, broker_stops) = oneshot::channel::<()>();
+    let data_requests = broker.local("agent");
     let bus = [(); 6].map(|()| broker.local("agent"));
     let task_bus = broker.local("tasks");
     let gate = broker.gate();
@@ -281,6 +285,12 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let ingest = tasks.spawn(async move { Ok(("ingest", ingest.run().await)) });
     let statuses = Statuses { messages: statuses.subscribe("control.health.#").await?, collectors: collectors.clone() };
     tasks.spawn(async move { Ok(("the collectors' status", statuses.run().await)) });
+    let retention = Retention { store: Arc::clone(&store), limits: retention_limits, test_mode };
+    let retention = tasks.spawn(async move { Ok(("retention", retention.run().await)) });
+    let answers = DataServer { requests: data_requests.serve("requests.data").await?, store: Arc::clone(&store) };
+    let care = tasks.spawn(async move { Ok(("the store's requests", answers.run().await)) });
+    let answers = QueryServer { requests: data_requests.serve("requests.export").await?, queries: Arc::new(exports) };
+    tasks.spawn(async move { Ok(("the exports", answers.run().await)) });
     let registration = Registration {
         requests: registrations.serve("control.collector.register").await?,
         store,
@@ -390,6 +400,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
                 Err(panic) => return Err(RunError::Ended { what: "the pipeline", why: panic.to_string() }),
             }
         }
+        // What they do to the store, they do in transactions: it may end in the middle.
+        retention.abort();
+        care.abort();
         let _ = stop_broker.send(());
         while tasks.join_next().await.is_some() {}
         Ok(())
@@ -406,6 +419,11 @@ fn open_store(directory: &Path) -> Result<Arc<Store>, RunError> {
     let (store, opened) = Store::open(&directory.join("events.redb"))?;
     if opened == Opened::Created {
         tracing::info!(path = %store.path().display(), "a new event store was made");
+    }
+    let Verified { partitions, columns, head_rows, problems, .. } = store.verify(Extent::Newest)?;
+    tracing::info!(partitions, columns, head_rows, "the store's directory and its newest rows were checked");
+    for problem in problems {
+        tracing::error!(%problem, "the event store is damaged: what is sound is used");
     }
     Ok(Arc::new(store))
 }

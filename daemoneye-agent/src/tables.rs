@@ -21,9 +21,10 @@ impl TableSource for Tables {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let columns = wanted.projection.as_slice();
         match table {
-            Table::Processes => self.snapshot.processes(columns, wanted.process_key.as_deref()).map(stored),
+            Table::Processes => self.snapshot.processes_where(columns, &wanted.conditions).map(stored),
             Table::ProcessEvents => {
-                self.snapshot.events(columns, TimeRange { from: wanted.from, to: wanted.to }).map(stored)
+                let range = TimeRange { from: wanted.from, to: wanted.to };
+                self.snapshot.events_where(columns, range, &wanted.conditions).map(stored)
             }
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),

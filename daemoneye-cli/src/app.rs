@@ -1,7 +1,10 @@
 //! The command line as a whole: from arguments to an exit code.
 
 use crate::bus::Agent;
-use crate::commands::{alerts, collectors, config, explain, health, metrics, processes, query, rules, tables, tasks};
+use crate::commands::export::Format;
+use crate::commands::{
+    alerts, collectors, config, data, explain, health, metrics, processes, query, rules, tables, tasks,
+};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -22,7 +25,7 @@ pub(crate) struct Arguments {
     common: CommonArgs,
     /// How data is printed
     #[arg(long, global = true, value_name = "FORMAT", value_parser = format_parser(), help_heading = "Common options")]
-    format: Option<OutputFormat>,
+    format: Option<Format>,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,14 +61,19 @@ enum Command {
     /// The configuration in force
     #[command(subcommand)]
     Config(config::Command),
+    /// What the event store holds
+    #[command(subcommand)]
+    Data(data::Command),
 }
 
-fn format_parser() -> impl TypedValueParser<Value = OutputFormat> {
-    PossibleValuesParser::new(OUTPUT_FORMATS.iter().copied()).map(|word| match word.as_str() {
-        "json" => OutputFormat::Json,
-        "jsonl" => OutputFormat::Jsonl,
-        "csv" => OutputFormat::Csv,
-        _ => OutputFormat::Table,
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    let words = OUTPUT_FORMATS.iter().copied().chain([Format::PARQUET]);
+    PossibleValuesParser::new(words).map(|word| match word.as_str() {
+        "json" => Format::Shown(OutputFormat::Json),
+        "jsonl" => Format::Shown(OutputFormat::Jsonl),
+        "csv" => Format::Shown(OutputFormat::Csv),
+        Format::PARQUET => Format::Parquet,
+        _ => Format::Shown(OutputFormat::Table),
     })
 }
 
@@ -98,13 +106,20 @@ fn width() -> usize {
 
 fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> Result<Outcome, Failure> {
     let overrides = arguments.common.overrides();
+    let shown = match arguments.format {
+        Some(Format::Shown(format)) => Some(format),
+        Some(Format::Parquet) if !matches!(arguments.command, Command::Data(data::Command::Export(_))) => {
+            return Err(data::only_files(Format::Parquet));
+        }
+        Some(Format::Parquet) | None => None,
+    };
     // Commands on files and on the configuration itself ask no agent.
     if let Command::Config(command) = &arguments.command {
-        return config::run(command, &overrides, arguments.format, env, screen);
+        return config::run(command, &overrides, shown, env, screen);
     }
     let Loaded { config, .. } = configuration::load(Component::Cli, &overrides, env)?;
     logging::init(config.app.log_level, config.app.log_format);
-    let format = arguments.format.or(config.cli.format).unwrap_or(OutputFormat::Table);
+    let format = shown.or(config.cli.format).unwrap_or(OutputFormat::Table);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::caused(Kind::Failed, &error))?;
     runtime.block_on(async {
@@ -128,10 +143,11 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
             (Command::Processes(arguments), _) => processes::run(&arguments, &agent, format, screen).await,
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
             (Command::Rules(command), _) => rules::run(&command, &agent, format, screen).await,
+            (Command::Data(command), _) => data::run(&command, &agent, arguments.format, format, screen).await,
             (Command::Collectors(command), _) => collectors::run(&command, &agent, format, screen).await,
             (Command::Tasks(command), _) => tasks::run(&command, &agent, format, screen).await,
             (Command::Health, _) => health::run(&agent, format, screen).await,
-            (Command::Metrics, _) => metrics::run(&agent, arguments.format, screen).await,
+            (Command::Metrics, _) => metrics::run(&agent, shown, screen).await,
             (Command::Config(_) | Command::Query(_) | Command::Explain(_) | Command::Tables(_), _) => {
                 Err(Failure::new(Kind::Defect, "this command asks no agent"))
             }

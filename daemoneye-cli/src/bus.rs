@@ -6,8 +6,8 @@ use crate::failure::{Failure, Kind};
 use daemoneye_eventbus::{CallError, Client, ConnectError, Identity, Keys};
 use daemoneye_lib::config::Config;
 use daemoneye_lib::proto::ipc::{
-    CollectorOrder, CollectorOrderReply, HealthReport, HealthRequest, MetricsReport, MetricsRequest, QueryParameter,
-    QueryRequest, RequestError, RequestErrorKind,
+    CollectorOrder, CollectorOrderReply, DataRequest, HealthReport, HealthRequest, MetricsReport, MetricsRequest,
+    QueryPage, QueryParameter, QueryRequest, RequestError, RequestErrorKind, data_request,
 };
 use daemoneye_lib::proto::ipc::{DetectionResult, DetectionTask, TaskRequest};
 use prost::Message;
@@ -15,6 +15,10 @@ use std::time::Duration;
 
 /// How long an answer may take beyond what the agent itself allows it.
 const GRACE: Duration = Duration::from_secs(10);
+/// Checking or pruning a large store takes its time.
+const DATA_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// As the agent allows it.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(86_400);
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The agent itself waits 30 s for a collector.
 const TASK_SILENCE: Duration = Duration::from_secs(40);
@@ -39,6 +43,33 @@ impl Agent {
 }
 
 impl Agent {
+    /// Asks something of the store.
+    pub(crate) async fn data(&self, request: data_request::Request) -> Result<QueryPage, Failure> {
+        let request = DataRequest { request: Some(request) }.encode_to_vec();
+        let reply = self.client.call("requests.data", request, DATA_TIMEOUT).await;
+        decode(&reply.map_err(|error| failed_call(error, None, self.width))?)
+    }
+
+    /// Runs a query without the agent's limit of rows.
+    pub(crate) async fn export(
+        &self,
+        query: &Query,
+        parameters: Vec<QueryParameter>,
+        on_page: OnPage<'_>,
+    ) -> Result<(), Failure> {
+        let request = QueryRequest { sql: query.sql.clone(), parameters, ..QueryRequest::default() };
+        let failed = |error| failed_call(error, Some(&query.sql), self.width);
+        let mut pages = self
+            .client
+            .call_stream("requests.export", request.encode_to_vec(), EXPORT_TIMEOUT)
+            .await
+            .map_err(failed)?;
+        while let Some(page) = pages.next().await {
+            on_page(decode(&page.map_err(failed)?)?)?;
+        }
+        Ok(())
+    }
+
     /// Orders a collector to pause, or to go on.
     pub(crate) async fn order(&self, order: &CollectorOrder) -> Result<CollectorOrderReply, Failure> {
         let reply = self.client.call("requests.collectors", order.encode_to_vec(), HEALTH_TIMEOUT).await;

@@ -1,5 +1,6 @@
 //! The edge to the agent: what commands ask of it.
 
+use crate::bus::Agent;
 use crate::failure::{Failure, Kind};
 use crate::output::Sheet;
 use daemoneye_lib::proto::ipc::{Completeness, HealthReport, QueryPage, QueryParameter};
@@ -52,6 +53,25 @@ pub(crate) async fn fetch(
 ) -> Result<Completeness, Failure> {
     let mut answer = Answer { sheet, width: None, completeness: None };
     executor.execute_query(query, parameters, &mut |page| answer.take(page)).await?;
+    answer.end()
+}
+
+/// The same for every row there is, however many: an export.
+pub(crate) async fn fetch_all(
+    agent: &Agent,
+    query: &Query,
+    parameters: Vec<QueryParameter>,
+    sheet: &mut dyn Sheet,
+) -> Result<Completeness, Failure> {
+    let mut answer = Answer { sheet, width: None, completeness: None };
+    agent.export(query, parameters, &mut |page| answer.take(page)).await?;
+    answer.end()
+}
+
+/// Lays an answer of one page on a sheet.
+pub(crate) fn show(page: QueryPage, sheet: &mut dyn Sheet) -> Result<Completeness, Failure> {
+    let mut answer = Answer { sheet, width: None, completeness: None };
+    answer.take(page)?;
     answer.end()
 }
 

@@ -1,9 +1,10 @@
 //! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask measure`,
-//! `cargo xtask boundaries`.
+//! `cargo xtask bench-store`, `cargo xtask soak`, `cargo xtask boundaries`.
 //!
 //! They build on what the programs print and on nothing inside them; the one exception is the process key, which the demo
 //! computes from `/proc` itself.
 
+mod bench;
 mod boundaries;
 mod demo;
 mod interrupt;
@@ -63,6 +64,27 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
+    /// Compare the event store with SQLite on the same events, and print the figures as a Markdown table
+    BenchStore {
+        /// Events that are stored
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// The profile of cargo in which it is built
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
+    /// Feed the event store at a steady rate, and print its memory each minute
+    Soak {
+        /// Events in a second
+        #[arg(long, default_value_t = 2_000)]
+        rate: u64,
+        /// For so long
+        #[arg(long, default_value_t = 10)]
+        minutes: u64,
+        /// The profile of cargo in which it is built
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
     /// Check that each crate depends only on what it may depend on
     Boundaries,
     /// The suspicious program of the demo, under another name: does nothing for some seconds
@@ -79,6 +101,12 @@ fn main() -> ExitCode {
         }
         Command::Measure { processes, alerts, profile, no_build } => {
             measure::run(&measure::Options { processes, alerts, profile, build: !no_build }, &mut out)
+        }
+        Command::BenchStore { events, profile } => {
+            bench::run(&profile, &["compare".to_owned(), format!("--events={events}")])
+        }
+        Command::Soak { rate, minutes, profile } => {
+            bench::run(&profile, &["soak".to_owned(), format!("--rate={rate}"), format!("--minutes={minutes}")])
         }
         Command::Boundaries => boundaries::run(&mut out),
         Command::Sleep { seconds } => {

@@ -6,6 +6,7 @@ mod away;
 mod coexist;
 mod collectors;
 mod damage;
+mod data;
 mod disk;
 mod encryption;
 mod kills;

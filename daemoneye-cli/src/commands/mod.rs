@@ -3,7 +3,9 @@
 pub(crate) mod alerts;
 pub(crate) mod collectors;
 pub(crate) mod config;
+pub(crate) mod data;
 pub(crate) mod explain;
+pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod processes;

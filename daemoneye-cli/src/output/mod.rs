@@ -8,10 +8,12 @@ mod csv;
 mod json;
 mod kept;
 mod layout;
+mod parquet;
 mod table;
 
 pub(crate) use cell::plain;
 pub(crate) use kept::Kept;
+pub(crate) use parquet::Parquet;
 pub(crate) use table::Style;
 
 use crate::failure::Failure;

@@ -111,6 +111,12 @@ pub struct Agent {
     pub query_max_rows: u64,
     /// How often in a minute a collector is started again.
     pub max_restarts_per_minute: u32,
+    /// How old events, ended processes, scans and closed gaps may get.
+    pub retention_s: u64,
+    /// How long ago alerts may have been last seen.
+    pub alert_retention_s: u64,
+    /// How many bytes the event store may hold.
+    pub max_store_bytes: u64,
 }
 
 /// `[cli]`: the command line.

@@ -2,7 +2,9 @@
 
 use crate::models::batch;
 use crate::models::catalog::Table;
+use crate::models::condition::{Condition, Test};
 use crate::models::time;
+use crate::proto::ipc::ColumnKind;
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -32,8 +34,8 @@ pub struct Wanted {
     pub from: i64,
     /// See `from`.
     pub to: i64,
-    /// The one process that matters; more may be given.
-    pub process_key: Option<String>,
+    /// What rows must be; others may be given too.
+    pub conditions: Vec<Condition>,
 }
 
 /// Gives the rows of tables.
@@ -102,16 +104,14 @@ impl TableProvider for Provider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let all = || (0..self.schema.fields().len()).collect();
         let projection = projection.cloned().unwrap_or_else(all);
-        let mut wanted = Wanted { projection, from: i64::MIN, to: i64::MAX, process_key: None };
+        let mut wanted = Wanted { projection, from: i64::MIN, to: i64::MAX, conditions: Vec::new() };
         for restriction in filters.iter().filter_map(|filter| restriction(self.table, filter)) {
             match restriction {
-                Restriction::From(ns) => wanted.from = wanted.from.max(ns),
-                Restriction::To(ns) => wanted.to = wanted.to.min(ns),
-                Restriction::Between(from, to) => {
+                Restriction::Time(from, to) => {
                     wanted.from = wanted.from.max(from);
                     wanted.to = wanted.to.min(to);
                 }
-                Restriction::Key(key) => wanted.process_key = Some(key),
+                Restriction::Column(condition) => wanted.conditions.push(condition),
             }
         }
         self.touched.note(self.table, wanted.from, wanted.to);
@@ -121,16 +121,16 @@ impl TableProvider for Provider {
     }
 }
 
-/// What a condition says about which rows matter.
+/// What a part of a query says about which rows matter.
 enum Restriction {
-    From(i64),
-    To(i64),
-    Between(i64, i64),
-    Key(String),
+    /// From and to, both included.
+    Time(i64, i64),
+    Column(Condition),
 }
 
 fn restriction(table: Table, filter: &Expr) -> Option<Restriction> {
     match filter {
+        Expr::BinaryExpr(BinaryExpr { op: Operator::Or, .. }) => either(table, filter).map(Restriction::Column),
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (left.as_ref(), right.as_ref()) {
             (Expr::Column(column), Expr::Literal(value, _)) => compare(table, &column.name, *op, value),
             (Expr::Literal(value, _), Expr::Column(column)) => compare(table, &column.name, op.swap()?, value),
@@ -141,31 +141,113 @@ fn restriction(table: Table, filter: &Expr) -> Option<Restriction> {
                 (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _))
                     if is_time(table, &column.name) =>
                 {
-                    Some(Restriction::Between(instant(low)?, instant(high)?.saturating_add(WITHIN_MICROSECOND)))
+                    Some(Restriction::Time(instant(low)?, instant(high)?.saturating_add(WITHIN_MICROSECOND)))
+                }
+                (Expr::Column(column), Expr::Literal(low, _), Expr::Literal(high, _)) => {
+                    let column = number_column(table, &column.name)?;
+                    let test = Test::Between(number(low)?, number(high)?);
+                    Some(Restriction::Column(Condition { column, test }))
                 }
                 _ => None,
             }
         }
+        Expr::InList(list) if !list.negated => {
+            let Expr::Column(column) = list.expr.as_ref() else { return None };
+            let values = list.list.iter().map(|item| match item {
+                Expr::Literal(value, _) => equals(table, &column.name, value),
+                _ => None,
+            });
+            values.reduce(|all, one| join(all?, one?))?.map(Restriction::Column)
+        }
         _ => None,
     }
+}
+
+/// `column = a OR column = b OR …`, as the planner writes short lists.
+fn either(table: Table, filter: &Expr) -> Option<Condition> {
+    match filter {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            join(either(table, left)?, either(table, right)?)
+        }
+        other => match restriction(table, other)? {
+            Restriction::Column(condition) => Some(condition),
+            Restriction::Time(..) => None,
+        },
+    }
+}
+
+/// One or the other, where both name values of the same column.
+fn join(one: Condition, other: Condition) -> Option<Condition> {
+    let test = match (one.test, other.test) {
+        _ if one.column != other.column => return None,
+        (Test::Texts(mut texts), Test::Texts(more)) => {
+            texts.extend(more);
+            Test::Texts(texts)
+        }
+        (Test::Integers(mut numbers), Test::Integers(more)) => {
+            numbers.extend(more);
+            Test::Integers(numbers)
+        }
+        _ => return None,
+    };
+    Some(Condition { column: one.column, test })
 }
 
 fn is_time(table: Table, column: &str) -> bool {
     table == Table::ProcessEvents && column == "event_time"
 }
 
+/// The column's place and kind, in tables that make use of conditions.
+fn column_of(table: Table, name: &str) -> Option<(usize, ColumnKind)> {
+    let columns = table.is_observed().then(|| table.columns())?;
+    columns.into_iter().enumerate().find_map(|(index, (own, kind))| (own == name).then_some((index, kind)))
+}
+
+fn number_column(table: Table, name: &str) -> Option<usize> {
+    let (column, kind) = column_of(table, name)?;
+    matches!(kind, ColumnKind::Integer | ColumnKind::Boolean).then_some(column)
+}
+
+fn equals(table: Table, name: &str, value: &ScalarValue) -> Option<Condition> {
+    let (column, kind) = column_of(table, name)?;
+    let test = match kind {
+        ColumnKind::Text => Test::Texts([text(value)?.to_owned()].into()),
+        ColumnKind::Integer | ColumnKind::Boolean => Test::Integers([number(value)?].into()),
+        _ => return None,
+    };
+    Some(Condition { column, test })
+}
+
 fn compare(table: Table, column: &str, op: Operator, value: &ScalarValue) -> Option<Restriction> {
     if is_time(table, column) {
         let at = instant(value)?;
         return match op {
-            Operator::Gt | Operator::GtEq => Some(Restriction::From(at)),
-            Operator::Lt | Operator::LtEq => Some(Restriction::To(at.saturating_add(WITHIN_MICROSECOND))),
-            Operator::Eq => Some(Restriction::Between(at, at.saturating_add(WITHIN_MICROSECOND))),
+            // A time with all its digits is not greater than itself.
+            Operator::Gt if text(value)?.len() == WHOLE_TIME => {
+                Some(Restriction::Time(at.saturating_add(WITHIN_MICROSECOND + 1), i64::MAX))
+            }
+            Operator::Gt | Operator::GtEq => Some(Restriction::Time(at, i64::MAX)),
+            Operator::Lt | Operator::LtEq => Some(Restriction::Time(i64::MIN, at.saturating_add(WITHIN_MICROSECOND))),
+            Operator::Eq => Some(Restriction::Time(at, at.saturating_add(WITHIN_MICROSECOND))),
             _ => None,
         };
     }
-    match (table, column, op) {
-        (Table::Processes, "process_key", Operator::Eq) => Some(Restriction::Key(text(value)?.to_owned())),
+    if op == Operator::Eq {
+        return equals(table, column, value).map(Restriction::Column);
+    }
+    let (column, bound) = (number_column(table, column)?, number(value)?);
+    let test = match op {
+        // One too many at an end is checked again.
+        Operator::Gt | Operator::GtEq => Test::Between(bound, i64::MAX),
+        Operator::Lt | Operator::LtEq => Test::Between(i64::MIN, bound),
+        _ => return None,
+    };
+    Some(Restriction::Column(Condition { column, test }))
+}
+
+fn number(value: &ScalarValue) -> Option<i64> {
+    match value {
+        ScalarValue::Int64(number) => *number,
         _ => None,
     }
 }
@@ -181,6 +263,9 @@ fn text(value: &ScalarValue) -> Option<&str> {
 
 /// Text has microseconds; the stored time may lie within the last of them.
 const WITHIN_MICROSECOND: i64 = 999;
+
+/// Characters of a time with all its digits.
+const WHOLE_TIME: usize = "2026-01-31 12:00:00.000000".len();
 
 /// The instant that a text means when it is compared with a time column as text. Only the beginning of a time's own text
 /// sorts like it; for anything else nothing is left out.

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod catalog;
 pub mod columns;
+pub mod condition;
 pub mod describe;
 pub mod event;
 pub mod jsonl;

@@ -1,21 +1,26 @@
 //! Taking in what collectors sent: exactly once, in order, with every hole made a gap.
 
+use super::current::Current;
 use super::error::{InStore, StoreError};
+use super::head::Runs;
 use super::store::Store;
-use super::tables::{
-    BLOCKS, BlockHeader, COLLECTORS, COMMITTED, CURRENT, CollectorMemory, GAPS, HEAD, HeadRow, META, SCANS,
-};
+use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, GAPS, HEAD, META, SCANS};
 use crate::models::event::{Epoch, IdentifiedEvent, event_id};
 use crate::models::rows::{GapRow, ScanRow};
-use crate::proto::common::{EventType, ProcessEvent, ProcessRecord};
+use crate::models::time;
+use crate::proto::common::ProcessEvent;
 use crate::proto::ipc::{CollectedItem, Gap, ScanSummary, collected_item::Item};
 use prost::Message as _;
-use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Scans are told once a second; a day's worth is kept.
 const MAX_SCANS: u64 = 100_000;
+/// Epochs of a collector whose sequences are remembered, the newest.
+const MAX_EPOCHS: usize = 64;
 
 /// A batch as it came from a collector.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +62,8 @@ impl Store {
     /// When the store cannot take them: none of them is in it then.
     pub fn append(&self, batches: &[Arrived], evaluated: u64) -> Result<Appended, StoreError> {
         self.write(|write| {
-            let mut appending = Appending::begin(write, &self.path)?;
+            let read = Arc::new(self.database()?.begin_read().in_store(&self.path)?);
+            let mut appending = Appending::begin(write, &read, &self.path)?;
             for batch in batches {
                 appending.batch(batch)?;
             }
@@ -113,16 +119,24 @@ impl Store {
 struct Appending<'t> {
     write: &'t WriteTransaction,
     path: &'t Path,
+    head: Runs<'t>,
+    current: Current<'t>,
     done: Appended,
 }
 
 impl<'t> Appending<'t> {
-    fn begin(write: &'t WriteTransaction, path: &'t Path) -> Result<Self, StoreError> {
-        let done = Appended { next_row: next_row(write, path)?, ..Appended::default() };
-        Ok(Self { write, path, done })
+    fn begin(write: &'t WriteTransaction, read: &'t Arc<ReadTransaction>, path: &'t Path) -> Result<Self, StoreError> {
+        let meta = write.open_table(META).in_store(path)?;
+        let next_row = meta.get("next_row").in_store(path)?.map_or(0, |row| row.value());
+        drop(meta);
+        let head = Runs::new(write.open_table(HEAD).in_store(path)?, next_row);
+        let current = Current::begin(write, read, path)?;
+        Ok(Self { write, path, head, current, done: Appended { next_row, ..Appended::default() } })
     }
 
     fn finish(mut self, evaluated: u64) -> Result<Appended, StoreError> {
+        self.head.flush(self.path)?;
+        self.current.flush()?;
         self.done.committed.dedup_by(|later, earlier| {
             let same = later.0 == earlier.0 && later.1 == earlier.1;
             if same {
@@ -160,10 +174,10 @@ impl<'t> Appending<'t> {
             self.hole(batch, &memory, first_time, "spool_overflow", Some(count), reason)?;
         }
         let first = batch.first_sequence + skip as u64;
-        for (sequence, item) in (first..).zip(items) {
+        for ((sequence, item), bytes) in (first..).zip(items).zip(batch.items.iter().skip(skip)) {
             match item.map(|item| (time_of(&item), item.item)) {
                 Ok((time, Some(item))) => {
-                    self.item(batch, sequence, item)?;
+                    self.item(batch, sequence, item, bytes)?;
                     memory.observed_until = memory.observed_until.max(time);
                 }
                 Ok((_, None)) => {
@@ -180,11 +194,7 @@ impl<'t> Appending<'t> {
             .in_store(self.path)?
             .insert(batch.collector.as_str(), memory.encode_to_vec().as_slice())
             .in_store(self.path)?;
-        self.write
-            .open_table(COMMITTED)
-            .in_store(self.path)?
-            .insert((batch.collector.as_str(), batch.epoch.0), last)
-            .in_store(self.path)?;
+        self.commit_through(batch, last, committed.is_none())?;
         self.done.committed.push((batch.collector.clone(), batch.epoch, last));
         Ok(())
     }
@@ -193,11 +203,28 @@ impl<'t> Appending<'t> {
     fn committed(&self, batch: &Arrived) -> Result<(Option<u64>, bool), StoreError> {
         let table = self.write.open_table(COMMITTED).in_store(self.path)?;
         let own =
-            table.get((batch.collector.as_str(), batch.epoch.0)).in_store(self.path)?.map(|sequence| sequence.value());
-        let from = (batch.collector.as_str(), [0; 16]);
-        let to = (batch.collector.as_str(), [u8::MAX; 16]);
-        let known = table.range(from..=to).in_store(self.path)?.next().is_some();
+            table.get((batch.collector.as_str(), batch.epoch.0)).in_store(self.path)?.map(|entry| entry.value().0);
+        let known = table.range(epochs_of(&batch.collector)).in_store(self.path)?.next().is_some();
         Ok((own, known))
+    }
+
+    /// Remembers how far the batch's epoch has come; of too many epochs the one that was silent longest is forgotten.
+    fn commit_through(&self, batch: &Arrived, last: u64, is_new: bool) -> Result<(), StoreError> {
+        let mut table = self.write.open_table(COMMITTED).in_store(self.path)?;
+        table.insert((batch.collector.as_str(), batch.epoch.0), (last, time::now_ns())).in_store(self.path)?;
+        if !is_new {
+            return Ok(());
+        }
+        let mut epochs = Vec::new();
+        for entry in table.range(epochs_of(&batch.collector)).in_store(self.path)? {
+            let (key, value) = entry.in_store(self.path)?;
+            epochs.push((value.value().1, key.value().1));
+        }
+        epochs.sort_unstable();
+        for (_, epoch) in epochs.iter().take(epochs.len().saturating_sub(MAX_EPOCHS)) {
+            table.remove((batch.collector.as_str(), *epoch)).in_store(self.path)?;
+        }
+        Ok(())
     }
 
     fn memory(&self, collector: &str) -> Result<CollectorMemory, StoreError> {
@@ -208,50 +235,26 @@ impl<'t> Appending<'t> {
             .map_or(Ok(CollectorMemory::default()), |bytes| decode(self.path, "a collector", bytes.value()))
     }
 
-    fn item(&mut self, batch: &Arrived, sequence: u64, item: Item) -> Result<(), StoreError> {
+    fn item(&mut self, batch: &Arrived, sequence: u64, item: Item, bytes: &[u8]) -> Result<(), StoreError> {
         match item {
-            Item::Process(event) => self.event(batch, sequence, event),
+            Item::Process(event) => self.event(batch, sequence, event, bytes),
             Item::Scan(scan) => self.scan(&batch.collector, scan),
             Item::Gap(gap) => self.gap(&batch.collector, gap),
         }
     }
 
-    fn event(&mut self, batch: &Arrived, sequence: u64, event: ProcessEvent) -> Result<(), StoreError> {
-        let row = HeadRow { event_id: event_id(batch.epoch, sequence), event };
-        self.write
-            .open_table(HEAD)
-            .in_store(self.path)?
-            .insert(self.done.next_row, row.encode_to_vec().as_slice())
-            .in_store(self.path)?;
-        self.done.next_row += 1;
-        if let Some(process) = &row.event.process {
-            self.current(&row.event, process)?;
+    fn event(&mut self, batch: &Arrived, sequence: u64, event: ProcessEvent, bytes: &[u8]) -> Result<(), StoreError> {
+        self.done.next_row = self.head.add(self.path, batch.epoch, sequence, bytes)?;
+        if let Some(process) = &event.process {
+            self.current.event(&event, process)?;
         }
-        self.done.events.push(IdentifiedEvent { event_id: row.event_id, event: row.event });
-        Ok(())
-    }
-
-    /// Brings the process's present state up to date.
-    fn current(&self, event: &ProcessEvent, process: &ProcessRecord) -> Result<(), StoreError> {
-        let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
-        let key = process.process_key.as_str();
-        let known = table
-            .get(key)
-            .in_store(self.path)?
-            .map(|bytes| decode::<ProcessRecord>(self.path, "a process", bytes.value()))
-            .transpose()?;
-        let latest = match (event.event_type(), known) {
-            // An end says little of what the process was.
-            (EventType::Exit, known) => ended(known.unwrap_or_else(|| process.clone()), process, event.event_time),
-            _ => process.clone(),
-        };
-        table.insert(key, latest.encode_to_vec().as_slice()).in_store(self.path)?;
+        self.done.events.push(IdentifiedEvent { event_id: event_id(batch.epoch, sequence), event });
         Ok(())
     }
 
     fn scan(&mut self, collector: &str, scan: ScanSummary) -> Result<(), StoreError> {
         if scan.full {
-            self.end_unannounced(&scan)?;
+            self.current.end_unannounced(&scan)?;
         }
         let row = ScanRow { collector: collector.to_owned(), scan };
         let mut table = self.write.open_table(SCANS).in_store(self.path)?;
@@ -260,24 +263,6 @@ impl<'t> Appending<'t> {
             table.pop_first().in_store(self.path)?;
         }
         self.done.scans.push(row);
-        Ok(())
-    }
-
-    /// After a scan that knew nothing before it: what it did not announce has ended at a time that nobody saw.
-    fn end_unannounced(&self, scan: &ScanSummary) -> Result<(), StoreError> {
-        let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
-        let mut gone = Vec::new();
-        for entry in table.iter().in_store(self.path)? {
-            let record: ProcessRecord = decode(self.path, "a process", entry.in_store(self.path)?.1.value())?;
-            if record.end_time.is_none() && record.collection_time < scan.started {
-                gone.push(record);
-            }
-        }
-        for mut record in gone {
-            record.end_time = Some(scan.started);
-            record.provenance.insert("end_time".to_owned(), "inferred".to_owned());
-            table.insert(record.process_key.as_str(), record.encode_to_vec().as_slice()).in_store(self.path)?;
-        }
         Ok(())
     }
 
@@ -296,7 +281,7 @@ impl<'t> Appending<'t> {
         count: Option<u64>,
         reason: &str,
     ) -> Result<(), StoreError> {
-        let to = until.unwrap_or_else(crate::models::time::now_ns);
+        let to = until.unwrap_or_else(time::now_ns);
         let from = memory.observed_until.unwrap_or(to).min(to);
         self.gap(&batch.collector, Gap { kind: kind.to_owned(), from, to: Some(to), count, reason: reason.to_owned() })
     }
@@ -320,33 +305,9 @@ fn insert_gap(write: &WriteTransaction, path: &Path, collector: &str, gap: Gap) 
     Ok(row)
 }
 
-/// The row number that the next event gets.
-fn next_row(write: &WriteTransaction, path: &Path) -> Result<u64, StoreError> {
-    let stored = write.open_table(META).in_store(path)?.get("next_row").in_store(path)?.map(|row| row.value());
-    if let Some(row) = stored {
-        return Ok(row);
-    }
-    let blocks = write.open_table(BLOCKS).in_store(path)?;
-    let Some((first, header)) = blocks.last().in_store(path)? else { return Ok(0) };
-    let header: BlockHeader = decode(path, "a block's header", header.value())?;
-    Ok(first.value() + u64::from(header.rows))
-}
-
-/// The process with what its end told of it; when it was not told, it was noticed at `noticed`.
-fn ended(mut known: ProcessRecord, end: &ProcessRecord, noticed: i64) -> ProcessRecord {
-    known.end_time = end.end_time.or(Some(noticed));
-    known.exit_code = end.exit_code;
-    known.exit_signal = end.exit_signal;
-    known.cpu_time_ns = end.cpu_time_ns.or(known.cpu_time_ns);
-    known.max_rss = end.max_rss.or(known.max_rss);
-    known.status.clone_from(&end.status);
-    known.collection_time = end.collection_time;
-    for column in ["end_time", "exit_code", "exit_signal", "cpu_time_ns", "max_rss"] {
-        if let Some(origin) = end.provenance.get(column) {
-            known.provenance.insert(column.to_owned(), origin.clone());
-        }
-    }
-    known
+/// The keys of a collector's epochs.
+pub(super) fn epochs_of(collector: &str) -> RangeInclusive<(&str, [u8; 16])> {
+    (collector, [0; 16])..=(collector, [u8::MAX; 16])
 }
 
 /// The sequence of the batch's last item: sequences begin at 1, and none comes near the largest number.

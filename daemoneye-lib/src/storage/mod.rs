@@ -14,6 +14,8 @@ mod alerts;
 mod append;
 mod block;
 mod codec;
+mod current;
+mod damage;
 #[cfg(not(unix))]
 #[path = "directory_plain.rs"]
 mod directory;
@@ -21,11 +23,21 @@ mod directory;
 #[path = "directory_unix.rs"]
 mod directory;
 mod error;
+mod filter;
+mod head;
+mod partition;
+mod read;
+mod retention;
+mod seal;
+mod series;
 mod snapshot;
+mod statistics;
 mod store;
 mod tables;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
+pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
+pub use statistics::{Extent, TableSize, Verified};
 pub use store::{Opened, Store};

@@ -1,20 +1,24 @@
 //! Reading: everything as it was at one commit.
 
-use super::append::decode;
-use super::block::{head_batch, head_row, read_block};
+use super::append::{decode, epochs_of};
+use super::damage::Damage;
 use super::error::{InStore, StoreError};
+use super::head::{self, events_of, run, run_with};
+use super::read::Blocks;
+use super::series::Series;
 use super::tables::{
-    ALERTS, BLOCKS, BlockHeader, COLLECTORS, COLUMNS, COMMITTED, CURRENT, CollectorMemory, DELIVERIES, GAPS, HEAD,
-    META, SCANS,
+    ALERTS, COLLECTORS, COMMITTED, CURRENT, CollectorMemory, DELIVERIES, GAPS, HEAD, META, REVIVED, SCANS,
 };
 use crate::models::batch;
 use crate::models::catalog::Table;
 use crate::models::columns::{ALERT, Column, PROCESS};
+use crate::models::condition::{Condition, Test};
 use crate::models::event::{Epoch, IdentifiedEvent};
 use crate::models::rows::{DELIVERY, GapRow, SCAN};
 use crate::proto::common::ProcessRecord;
 use arrow::array::RecordBatch;
 use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,13 +51,14 @@ impl TimeRange {
 
 /// The store as it was at one commit.
 pub struct Snapshot {
-    read: Arc<ReadTransaction>,
-    path: PathBuf,
+    pub(super) read: Arc<ReadTransaction>,
+    pub(super) path: PathBuf,
+    damage: Damage,
 }
 
 impl Snapshot {
-    pub(super) fn new(read: ReadTransaction, path: PathBuf) -> Self {
-        Self { read: Arc::new(read), path }
+    pub(super) fn new(read: ReadTransaction, path: PathBuf, damage: Damage) -> Self {
+        Self { read: Arc::new(read), path, damage }
     }
 
     /// Some columns of the events whose block may hold times of the range.
@@ -61,27 +66,28 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn events(&self, projection: &[usize], range: TimeRange) -> Result<Rows, StoreError> {
-        let path = self.path.clone();
-        let mut blocks = Vec::new();
-        for entry in self.open(BLOCKS)?.iter().in_store(&path)? {
-            let (first, header) = entry.in_store(&path)?;
-            let header: BlockHeader = decode(&path, "a block's header", header.value())?;
-            if range.overlaps(header.min_time, header.max_time) {
-                blocks.push((first.value(), header));
-            }
-        }
-        let columns = self.open(COLUMNS)?;
-        let mut head = self.open(HEAD)?.range::<u64>(..).in_store(&path)?;
-        let projection = projection.to_vec();
+        self.events_where(projection, range, &[])
+    }
+
+    /// The same of the rows that meet all conditions; rows that have just arrived are given whether they do or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the iterator gives errors of its own.
+    pub fn events_where(
+        &self,
+        projection: &[usize],
+        range: TimeRange,
+        conditions: &[Condition],
+    ) -> Result<Rows, StoreError> {
+        let sealed = Blocks::of(&self.read, &self.path, Series::Events, (range.from, range.to), conditions.to_vec())?;
+        let mut runs = self.open(HEAD)?.range::<u64>(..).in_store(&self.path)?;
+        let (path, projection) = (self.path.clone(), projection.to_vec());
         let head_projection = projection.clone();
-        let head_path = path.clone();
-        let sealed =
-            blocks.into_iter().map(move |(first, header)| read_block(&columns, &path, first, header, &projection));
         let fresh = std::iter::from_fn(move || {
-            let rows = piece(&mut head, BATCH_ROWS, |_, bytes| head_row(&head_path, bytes), &head_path)?;
-            Some(rows.and_then(|rows| head_batch(&head_path, &rows, &head_projection)))
+            let rows = events_in(&mut runs, BATCH_ROWS, &path).transpose()?;
+            Some(rows.and_then(|rows| head::batch_of(&path, &rows, &head_projection)))
         });
-        Ok(Box::new(sealed.chain(fresh)))
+        Ok(self.damage.watched(&self.path, sealed.read(projection).chain(fresh)))
     }
 
     /// Processes: all, or the one of this key.
@@ -89,17 +95,45 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn processes(&self, projection: &[usize], key: Option<&str>) -> Result<Rows, StoreError> {
-        match key {
-            None => self.records(CURRENT, Table::Processes, PROCESS, projection),
-            Some(key) => {
-                let found = self.open(CURRENT)?.get(key).in_store(&self.path)?;
-                let record: Option<ProcessRecord> =
-                    found.map(|bytes| decode(&self.path, "a process", bytes.value())).transpose()?;
-                let batch = batch::batch_of(Table::Processes, PROCESS, projection, record.iter())
+        let column = PROCESS.iter().position(|column| column.name == "process_key");
+        let only = |key: &str| Test::Texts(BTreeSet::from([key.to_owned()]));
+        let condition = column.zip(key).map(|(column, key)| Condition { column, test: only(key) });
+        self.processes_where(projection, condition.as_slice())
+    }
+
+    /// Processes of which those that have ended long ago meet all conditions; the others are given whether they do or not,
+    /// unless the conditions name them by their keys.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the iterator gives errors of its own.
+    pub fn processes_where(&self, projection: &[usize], conditions: &[Condition]) -> Result<Rows, StoreError> {
+        let is_key = |column: usize| PROCESS.get(column).is_some_and(|column| column.name == "process_key");
+        let keys = conditions.iter().find_map(|condition| match &condition.test {
+            Test::Texts(keys) if is_key(condition.column) => Some(keys),
+            _ => None,
+        });
+        let table = self.open(CURRENT)?;
+        let present: Rows = match keys {
+            None => self.records_of_current(projection)?,
+            Some(keys) => {
+                let mut records: Vec<ProcessRecord> = Vec::new();
+                for key in keys {
+                    let found = table.get(key.as_str()).in_store(&self.path)?;
+                    records.extend(found.map(|bytes| decode(&self.path, "a process", bytes.value())).transpose()?);
+                }
+                let batch = batch::batch_of(Table::Processes, PROCESS, projection, records.iter())
                     .map_err(|error| StoreError::damaged(&self.path, error.to_string()));
-                Ok(Box::new(std::iter::once(batch)))
+                Box::new(std::iter::once(batch))
             }
+        };
+        let mut revived = BTreeSet::new();
+        for entry in self.open(REVIVED)?.iter().in_store(&self.path)? {
+            revived.insert(entry.in_store(&self.path)?.0.value().to_owned());
         }
+        let ended = Blocks::of(&self.read, &self.path, Series::Ended, (i64::MIN, i64::MAX), conditions.to_vec())?;
+        let key = PROCESS.iter().position(|column| column.name == "process_key").unwrap_or(0);
+        let rows = present.chain(ended.without(key, revived).read(projection.to_vec()));
+        Ok(self.damage.watched(&self.path, rows))
     }
 
     /// Scans.
@@ -151,11 +185,11 @@ impl Snapshot {
     /// When the store cannot be read.
     pub fn committed(&self, collector: &str) -> Result<Vec<(Epoch, u64)>, StoreError> {
         let table = self.open(COMMITTED)?;
-        let range = table.range((collector, [0; 16])..=(collector, [u8::MAX; 16])).in_store(&self.path)?;
+        let range = table.range(epochs_of(collector)).in_store(&self.path)?;
         range
             .map(|entry| {
                 let (key, sequence) = entry.in_store(&self.path)?;
-                Ok((Epoch(key.value().1), sequence.value()))
+                Ok((Epoch(key.value().1), sequence.value().0))
             })
             .collect()
     }
@@ -188,17 +222,33 @@ impl Snapshot {
     /// When the store cannot be read.
     pub fn unevaluated(&self, limit: usize) -> Result<(Vec<IdentifiedEvent>, u64), StoreError> {
         let from = self.evaluated()?;
-        let mut head = self.open(HEAD)?.range(from..).in_store(&self.path)?;
-        let mut next = from;
-        let decode = |row: u64, bytes: &[u8]| {
-            next = row + 1;
-            head_row(&self.path, bytes)
-        };
-        let events = piece(&mut head, limit, decode, &self.path).transpose()?.unwrap_or_default();
+        let head = self.open(HEAD)?;
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        for entry in head.range(run_with(&head, &self.path, from)?..).in_store(&self.path)? {
+            let (first, value) = entry.in_store(&self.path)?;
+            let rows = (first.value()..).zip(events_of(&self.path, run(&self.path, value.value())?)?);
+            for (row, event) in rows.filter(|(row, _)| *row >= from) {
+                events.push(event);
+                if events.len() == limit {
+                    return Ok((events, row + 1));
+                }
+            }
+            bytes += value.value().len();
+            if bytes >= BATCH_BYTES {
+                break;
+            }
+        }
+        let next = from + events.len() as u64;
         Ok((events, next))
     }
 
-    fn open<K: Key + 'static, V: redb::Value + 'static>(
+    /// Every process of `current`.
+    pub(super) fn records_of_current(&self, projection: &[usize]) -> Result<Rows, StoreError> {
+        self.records(CURRENT, Table::Processes, PROCESS, projection)
+    }
+
+    pub(super) fn open<K: Key + 'static, V: redb::Value + 'static>(
         &self,
         table: TableDefinition<'static, K, V>,
     ) -> Result<ReadOnlyTable<K, V>, StoreError> {
@@ -216,15 +266,35 @@ impl Snapshot {
         let path = self.path.clone();
         let mut entries = self.open(definition)?.range::<K::SelfType<'_>>(..).in_store(&path)?;
         let projection = projection.to_vec();
-        Ok(Box::new(std::iter::from_fn(move || {
-            let records = piece(&mut entries, BATCH_ROWS, |_, bytes| decode::<R>(&path, "a record", bytes), &path)?;
-            let batch = records.and_then(|records| {
-                batch::batch_of(table, columns, &projection, records.iter())
-                    .map_err(|error| StoreError::damaged(&path, error.to_string()))
-            });
-            Some(batch)
-        })))
+        Ok(self.damage.watched(
+            &self.path,
+            std::iter::from_fn(move || {
+                let records = piece(&mut entries, BATCH_ROWS, |_, bytes| decode::<R>(&path, "a record", bytes), &path)?;
+                let batch = records.and_then(|records| {
+                    batch::batch_of(table, columns, &projection, records.iter())
+                        .map_err(|error| StoreError::damaged(&path, error.to_string()))
+                });
+                Some(batch)
+            }),
+        ))
     }
+}
+
+/// The events of the next runs, with so many rows or a little more, and not many more bytes than a batch may have.
+fn events_in(
+    runs: &mut Range<'_, u64, &'static [u8]>,
+    rows: usize,
+    path: &Path,
+) -> Result<Option<Vec<IdentifiedEvent>>, StoreError> {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    while events.len() < rows && bytes < BATCH_BYTES {
+        let Some(entry) = runs.next() else { break };
+        let value = entry.in_store(path)?.1;
+        bytes += value.value().len();
+        events.extend(events_of(path, run(path, value.value())?)?);
+    }
+    Ok((!events.is_empty()).then_some(events))
 }
 
 /// The next records, at most `limit` and not many more bytes than a batch may have; nothing at the end.

@@ -1,12 +1,14 @@
 //! Opening the store, and reopening it after the disk refused.
 
-use super::block::seal;
+use super::damage::{Damage, said};
 use super::directory::sync_directory_of;
 use super::error::{InStore, OpenError, StoreError};
+use super::seal::seal;
 use super::snapshot::Snapshot;
+use super::statistics::{Extent, Verified};
 use super::tables::{
-    ALERT_KEYS, ALERTS, BLOCKS, COLLECTORS, COLUMNS, COMMITTED, CURRENT, DELIVERIES, DUE, FORMAT, GAPS, HEAD, META,
-    SCANS,
+    ALERT_KEYS, ALERTS, COLLECTORS, COMMITTED, CURRENT, DELIVERIES, DUE, ENDED, FORMAT, GAPS, HEAD, META, PARTITIONS,
+    REVIVED, SCANS,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable as _, StorageError, WriteTransaction};
 use std::fs;
@@ -24,6 +26,7 @@ pub struct Store {
     pub(super) path: PathBuf,
     /// Absent after the disk refused, until [`Store::reopen`].
     database: RwLock<Option<Arc<Database>>>,
+    damage: Damage,
 }
 
 /// What opening found and did.
@@ -52,7 +55,10 @@ impl Store {
             Opened::Created
         };
         let database = open_existing(path)?;
-        Ok((Self { path: path.to_owned(), database: RwLock::new(Some(Arc::new(database))) }, opened))
+        Ok((
+            Self { path: path.to_owned(), database: RwLock::new(Some(Arc::new(database))), damage: Damage::default() },
+            opened,
+        ))
     }
 
     /// Where it lies.
@@ -78,7 +84,32 @@ impl Store {
     /// When the disk refuses, or did before.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         let read = self.database()?.begin_read().in_store(&self.path)?;
-        Ok(Snapshot::new(read, self.path.clone()))
+        Ok(Snapshot::new(read, self.path.clone(), self.damage.clone()))
+    }
+
+    /// The first damage that was met since the store was opened.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.first()
+    }
+
+    /// Checks that the store is what it says; what is wrong with it stays known as its [`Store::damage`].
+    ///
+    /// # Errors
+    /// When the store cannot be read at all.
+    pub fn verify(&self, extent: Extent) -> Result<Verified, StoreError> {
+        let verified = self.damage.noticed(&self.path, || self.snapshot()?.verify(extent))?;
+        if let Some(problem) = verified.problems.first() {
+            self.damage.note(&StoreError::damaged(&self.path, problem.as_str()));
+        }
+        Ok(verified)
+    }
+
+    /// The bytes of its file.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        fs::metadata(&self.path).map(|file| file.len())
     }
 
     pub(super) fn database(&self) -> Result<Arc<Database>, StoreError> {
@@ -94,11 +125,26 @@ impl Store {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let write = self.database()?.begin_write().in_store(&self.path)?;
-        let done = work(&write)?;
-        seal(&write, &self.path)?;
-        write.commit().in_store(&self.path)?;
-        Ok(done)
+        self.damage.noticed(&self.path, || {
+            let write = self.database()?.begin_write().in_store(&self.path)?;
+            let done = work(&write)?;
+            seal(&write, &self.path)?;
+            write.commit().in_store(&self.path)?;
+            Ok(done)
+        })
+    }
+
+    /// Runs `work` in a transaction of which nothing stays.
+    pub(super) fn try_out<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.damage.noticed(&self.path, || {
+            let write = self.database()?.begin_write().in_store(&self.path)?;
+            let done = work(&write)?;
+            write.abort().in_store(&self.path)?;
+            Ok(done)
+        })
     }
 }
 
@@ -127,9 +173,10 @@ fn initialise(database: &Database) -> Result<(), StoreError> {
     let write = database.begin_write().in_store(path)?;
     write.open_table(META).in_store(path)?.insert("format", FORMAT).in_store(path)?;
     write.open_table(HEAD).in_store(path)?;
-    write.open_table(BLOCKS).in_store(path)?;
-    write.open_table(COLUMNS).in_store(path)?;
+    write.open_table(PARTITIONS).in_store(path)?;
     write.open_table(CURRENT).in_store(path)?;
+    write.open_table(ENDED).in_store(path)?;
+    write.open_table(REVIVED).in_store(path)?;
     write.open_table(COMMITTED).in_store(path)?;
     write.open_table(COLLECTORS).in_store(path)?;
     write.open_table(GAPS).in_store(path)?;
@@ -164,14 +211,7 @@ fn open_existing(path: &Path) -> Result<Database, OpenError> {
     }));
     match opened {
         Ok(opened) => opened,
-        Err(panic) => {
-            let said = panic
-                .downcast_ref::<String>()
-                .map(String::as_str)
-                .or_else(|| panic.downcast_ref::<&str>().copied())
-                .unwrap_or("its pages contradict each other");
-            Err(damaged(said.to_owned()))
-        }
+        Err(panic) => Err(damaged(said(panic.as_ref()))),
     }
 }
 
@@ -200,7 +240,10 @@ fn format(database: &impl ReadableDatabase, path: &Path) -> Result<u64, StoreErr
             table.last().in_store(path)?;
         )*};
     }
-    ends!(HEAD, BLOCKS, COLUMNS, CURRENT, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES, DUE);
+    ends!(
+        HEAD, PARTITIONS, CURRENT, ENDED, REVIVED, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES,
+        DUE
+    );
     Ok(format)
 }
 

@@ -3,20 +3,23 @@
 use redb::TableDefinition;
 
 /// The format that this code reads and writes.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
-/// Facts about the store: `format`, `next_row`, `evaluated`.
+/// Facts about the store: `format`, `next_row`, `evaluated`, `next_ended`, `next_end`, `sealed_end`, `removed_events`,
+/// `removed_alerts`. The last three are times, as the bits of an `i64`.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// Row number to an encoded [`HeadRow`]: what is not yet sealed.
+/// First row number to an encoded [`HeadRun`]: what is not yet sealed.
 pub(super) const HEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head");
-/// First row number to an encoded [`BlockHeader`].
-pub(super) const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
-/// First row number and column to the column's compressed values; absent where all are NULL.
-pub(super) const COLUMNS: TableDefinition<'_, (u64, u16), &[u8]> = TableDefinition::new("columns");
-/// Process key to its encoded latest record.
+/// Partition number to an encoded [`PartitionRow`].
+pub(super) const PARTITIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("partitions");
+/// Process key to its encoded latest record: what runs, and what has ended and is not yet sealed.
 pub(super) const CURRENT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("current");
-/// Collector and epoch to the sequence through which everything is committed.
-pub(super) const COMMITTED: TableDefinition<'_, (&str, [u8; 16]), u64> = TableDefinition::new("committed");
+/// Process keys in the order in which their ends were committed, until they are sealed.
+pub(super) const ENDED: TableDefinition<'_, u64, &str> = TableDefinition::new("ended");
+/// Process keys that were heard of again after they had been sealed: `current` has them.
+pub(super) const REVIVED: TableDefinition<'_, &str, ()> = TableDefinition::new("revived");
+/// Collector and epoch to the sequence through which everything is committed, and when it last grew.
+pub(super) const COMMITTED: TableDefinition<'_, (&str, [u8; 16]), (u64, i64)> = TableDefinition::new("committed");
 /// Collector to an encoded [`CollectorMemory`].
 pub(super) const COLLECTORS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("collectors");
 /// Gap number to an encoded `GapRow`.
@@ -34,17 +37,41 @@ pub(super) const DUE: TableDefinition<'_, (&str, &str), ()> = TableDefinition::n
 /// How often a delivery is tried.
 pub(super) const DELIVERY_ATTEMPTS: u32 = 10;
 
-/// An event that is not yet sealed.
+/// Events of one batch that are not yet sealed, with consecutive row numbers.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct HeadRow {
-    #[prost(string, tag = "1")]
-    pub(super) event_id: String,
-    #[prost(message, required, tag = "2")]
-    pub(super) event: crate::proto::common::ProcessEvent,
+pub(super) struct HeadRun {
+    /// Of the collector's spool.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) epoch: Vec<u8>,
+    /// One for each item.
+    #[prost(uint64, repeated, tag = "2")]
+    pub(super) sequences: Vec<u64>,
+    /// Encoded `CollectedItem`s, as they came.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(super) items: Vec<Vec<u8>>,
+}
+
+/// What a partition holds: its tables need not be opened to leave it out.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct PartitionRow {
+    /// See [`super::series::Series`].
+    #[prost(uint32, tag = "1")]
+    pub(super) series: u32,
+    #[prost(int64, tag = "2")]
+    pub(super) min_time: i64,
+    #[prost(int64, tag = "3")]
+    pub(super) max_time: i64,
+    #[prost(uint64, tag = "4")]
+    pub(super) rows: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) blocks: u64,
+    /// Of all values in its tables.
+    #[prost(uint64, tag = "6")]
+    pub(super) bytes: u64,
 }
 
 /// What can be known of a block without reading its columns.
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct BlockHeader {
     #[prost(uint32, tag = "1")]
     pub(super) rows: u32,
@@ -52,6 +79,20 @@ pub(super) struct BlockHeader {
     pub(super) min_time: i64,
     #[prost(int64, tag = "3")]
     pub(super) max_time: i64,
+    /// Of each column of whole numbers that has a value.
+    #[prost(message, repeated, tag = "4")]
+    pub(super) ranges: Vec<ColumnRange>,
+}
+
+/// The smallest and the largest value of a column in a block.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub(super) struct ColumnRange {
+    #[prost(uint32, tag = "1")]
+    pub(super) column: u32,
+    #[prost(int64, tag = "2")]
+    pub(super) min: i64,
+    #[prost(int64, tag = "3")]
+    pub(super) max: i64,
 }
 
 /// What the agent remembers of a collector.

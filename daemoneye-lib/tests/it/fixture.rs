@@ -132,8 +132,8 @@ impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
         let rows = match table {
-            Table::ProcessEvents => self.0.events(&wanted.projection, range)?,
-            Table::Processes => self.0.processes(&wanted.projection, wanted.process_key.as_deref())?,
+            Table::ProcessEvents => self.0.events_where(&wanted.projection, range, &wanted.conditions)?,
+            Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
             other => return Err(format!("{other:?} is not part of this test").into()),
         };
         Ok(Box::new(rows.map(|batch| batch.map_err(SourceError::from))))

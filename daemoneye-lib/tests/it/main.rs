@@ -1,6 +1,7 @@
 //! Storage and detection as their callers meet them: through the public interface, on files and on rows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
+mod blocks;
 mod crashes;
 mod dialect;
 mod engine;
@@ -13,6 +14,7 @@ mod opening;
 mod pruning;
 mod reading;
 mod refusals;
+mod retention;
 mod rules;
 mod scheduled;
 mod sequences;

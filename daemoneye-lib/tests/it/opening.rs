@@ -113,11 +113,11 @@ fn another_format_is_refused_by_its_number() {
     let meta: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
     let database = Database::open(&path).unwrap();
     let write = database.begin_write().unwrap();
-    write.open_table(meta).unwrap().insert("format", 2).unwrap();
+    write.open_table(meta).unwrap().insert("format", 1).unwrap();
     write.commit().unwrap();
     drop(database);
     let error = refused(&path);
-    assert!(matches!(error, OpenError::OtherVersion { found: 2, expected: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::OtherVersion { found: 1, expected: 2, .. }), "{error:?}");
 }
 
 #[test]

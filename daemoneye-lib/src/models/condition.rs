@@ -1,0 +1,43 @@
+//! What a query demands of the rows of a table, as far as whoever keeps them can make use of it.
+
+use std::collections::BTreeSet;
+
+/// A demand on one column: a row that does not meet it, NULL included, does not matter to the query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// The column, by its index in the table.
+    pub column: usize,
+    /// What its value must be.
+    pub test: Test,
+}
+
+/// What a value must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Test {
+    /// One of these texts.
+    Texts(BTreeSet<String>),
+    /// One of these numbers.
+    Integers(BTreeSet<i64>),
+    /// A number from and to, both included.
+    Between(i64, i64),
+}
+
+impl Test {
+    /// Whether a number meets it.
+    pub fn holds_for(&self, number: i64) -> bool {
+        match self {
+            Self::Texts(_) => false,
+            Self::Integers(numbers) => numbers.contains(&number),
+            Self::Between(from, to) => (*from..=*to).contains(&number),
+        }
+    }
+
+    /// Whether a number between these two, both included, may meet it.
+    pub fn may_hold_within(&self, min: i64, max: i64) -> bool {
+        match self {
+            Self::Texts(_) => true,
+            Self::Integers(numbers) => numbers.range(min..=max.max(min)).next().is_some(),
+            Self::Between(from, to) => *from <= max && *to >= min,
+        }
+    }
+}

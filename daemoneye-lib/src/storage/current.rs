@@ -1,0 +1,162 @@
+//! The present state of processes, as one append changes it.
+//!
+//! Changes are gathered and written once, in the order of their keys: what lives shortly is written once or twice.
+
+use super::append::decode;
+use super::error::{InStore, StoreError};
+use super::read::Blocks;
+use super::series::Series;
+use super::tables::{CURRENT, ENDED, META, REVIVED};
+use crate::models::columns::PROCESS;
+use crate::models::condition::{Condition, Test};
+use crate::proto::common::{EventType, ProcessEvent, ProcessRecord};
+use crate::proto::ipc::ScanSummary;
+use prost::Message as _;
+use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) struct Current<'t> {
+    write: &'t WriteTransaction,
+    /// What was committed before, for the blocks of processes that have ended.
+    read: &'t Arc<ReadTransaction>,
+    path: &'t Path,
+    changed: BTreeMap<String, ProcessRecord>,
+    /// Keys in the order of their ends.
+    ended: Vec<String>,
+    revived: BTreeSet<String>,
+    /// No process that has been sealed ended later.
+    sealed_end: Option<i64>,
+}
+
+impl<'t> Current<'t> {
+    pub(super) fn begin(
+        write: &'t WriteTransaction,
+        read: &'t Arc<ReadTransaction>,
+        path: &'t Path,
+    ) -> Result<Self, StoreError> {
+        let meta = write.open_table(META).in_store(path)?;
+        let sealed_end = meta.get("sealed_end").in_store(path)?.map(|bits| bits.value().cast_signed());
+        drop(meta);
+        Ok(Self {
+            write,
+            read,
+            path,
+            changed: BTreeMap::new(),
+            ended: Vec::new(),
+            revived: BTreeSet::new(),
+            sealed_end,
+        })
+    }
+
+    /// Brings a process's present state up to date.
+    pub(super) fn event(&mut self, event: &ProcessEvent, process: &ProcessRecord) -> Result<(), StoreError> {
+        let key = process.process_key.as_str();
+        let known = match self.changed.remove(key) {
+            Some(known) => Some(known),
+            None => {
+                let table = self.write.open_table(CURRENT).in_store(self.path)?;
+                let known = table.get(key).in_store(self.path)?;
+                known.map(|bytes| decode(self.path, "a process", bytes.value())).transpose()?
+            }
+        };
+        let is_end = event.event_type() == EventType::Exit;
+        if known.is_none() && self.is_sealed(process)? {
+            if is_end {
+                // Its end is known.
+                return Ok(());
+            }
+            self.revived.insert(key.to_owned());
+        }
+        let had_ended = known.as_ref().is_some_and(|known| known.end_time.is_some());
+        let latest = if is_end {
+            // An end says little of what the process was.
+            ended(known.unwrap_or_else(|| process.clone()), process, event.event_time)
+        } else {
+            process.clone()
+        };
+        if latest.end_time.is_some() && !had_ended {
+            self.ended.push(key.to_owned());
+        }
+        self.changed.insert(key.to_owned(), latest);
+        Ok(())
+    }
+
+    /// Whether a process of which `current` knows nothing is in a block. What began after the end of all that is sealed is
+    /// not, so that blocks are searched only for what is old or late.
+    fn is_sealed(&self, process: &ProcessRecord) -> Result<bool, StoreError> {
+        let Some(sealed_end) = self.sealed_end else { return Ok(false) };
+        let from = process.start_time.unwrap_or(i64::MIN);
+        if from > sealed_end || self.revived.contains(&process.process_key) {
+            return Ok(false);
+        }
+        let Some(column) = PROCESS.iter().position(|column| column.name == "process_key") else { return Ok(false) };
+        let test = Test::Texts(BTreeSet::from([process.process_key.clone()]));
+        let mut found =
+            Blocks::of(self.read, self.path, Series::Ended, (from, i64::MAX), vec![Condition { column, test }])?
+                .read(vec![column]);
+        Ok(found.next().transpose()?.is_some())
+    }
+
+    /// After a scan that knew nothing before it: what it did not announce has ended at a time that nobody saw.
+    pub(super) fn end_unannounced(&mut self, scan: &ScanSummary) -> Result<(), StoreError> {
+        self.flush()?;
+        let table = self.write.open_table(CURRENT).in_store(self.path)?;
+        for entry in table.iter().in_store(self.path)? {
+            let mut record: ProcessRecord = decode(self.path, "a process", entry.in_store(self.path)?.1.value())?;
+            if record.end_time.is_none() && record.collection_time < scan.started {
+                record.end_time = Some(scan.started);
+                record.provenance.insert("end_time".to_owned(), "inferred".to_owned());
+                self.ended.push(record.process_key.clone());
+                self.changed.insert(record.process_key.clone(), record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
+        let mut bytes = Vec::new();
+        for (key, record) in std::mem::take(&mut self.changed) {
+            bytes.clear();
+            record.encode_raw(&mut bytes);
+            table.insert(key.as_str(), bytes.as_slice()).in_store(self.path)?;
+        }
+        if !self.ended.is_empty() {
+            let mut meta = self.write.open_table(META).in_store(self.path)?;
+            let mut next = meta.get("next_end").in_store(self.path)?.map_or(0, |next| next.value());
+            let mut table = self.write.open_table(ENDED).in_store(self.path)?;
+            for key in self.ended.drain(..) {
+                table.insert(next, key.as_str()).in_store(self.path)?;
+                next += 1;
+            }
+            meta.insert("next_end", next).in_store(self.path)?;
+        }
+        if !self.revived.is_empty() {
+            let mut table = self.write.open_table(REVIVED).in_store(self.path)?;
+            for key in std::mem::take(&mut self.revived) {
+                table.insert(key.as_str(), ()).in_store(self.path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The process with what its end told of it; when it was not told, it was noticed at `noticed`.
+fn ended(mut known: ProcessRecord, end: &ProcessRecord, noticed: i64) -> ProcessRecord {
+    known.end_time = end.end_time.or(Some(noticed));
+    known.exit_code = end.exit_code;
+    known.exit_signal = end.exit_signal;
+    known.cpu_time_ns = end.cpu_time_ns.or(known.cpu_time_ns);
+    known.max_rss = end.max_rss.or(known.max_rss);
+    known.status.clone_from(&end.status);
+    known.collection_time = end.collection_time;
+    for column in ["end_time", "exit_code", "exit_signal", "cpu_time_ns", "max_rss"] {
+        if let Some(origin) = end.provenance.get(column) {
+            known.provenance.insert(column.to_owned(), origin.clone());
+        }
+    }
+    known
+}
