@@ -1,5 +1,6 @@
 //! What a query demands of the rows of a table, as far as whoever keeps them can make use of it.
 
+use crate::models::columns::Value;
 use std::collections::BTreeSet;
 
 /// A demand on one column: a row that does not meet it, NULL included, does not matter to the query.
@@ -20,6 +21,17 @@ pub enum Test {
     Integers(BTreeSet<i64>),
     /// A number from and to, both included.
     Between(i64, i64),
+}
+
+impl Condition {
+    /// Whether a row with this value in the column meets it.
+    pub fn is_met_by(&self, value: &Value<'_>) -> bool {
+        match (&self.test, value) {
+            (Test::Texts(texts), Value::Text(text)) => texts.contains(text.as_ref()),
+            (test, Value::Integer(number)) => test.holds_for(*number),
+            _ => false,
+        }
+    }
 }
 
 impl Test {

@@ -69,11 +69,21 @@ pub(super) fn run(path: &Path, bytes: &[u8]) -> Result<HeadRun, StoreError> {
 
 /// The events of a run.
 pub(super) fn events_of(path: &Path, run: HeadRun) -> Result<Vec<IdentifiedEvent>, StoreError> {
+    events_where(path, run, |_| true)
+}
+
+/// The events of a run whose encoded items are wanted.
+pub(super) fn events_where(
+    path: &Path,
+    run: HeadRun,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<IdentifiedEvent>, StoreError> {
     let damaged = |what: String| StoreError::damaged(path, format!("a run of the head: {what}"));
     let epoch = Epoch::try_from(run.epoch.as_slice()).map_err(|error| damaged(error.to_string()))?;
     run.sequences
         .iter()
         .zip(&run.items)
+        .filter(|(_, item)| wanted(item))
         .map(|(sequence, item)| match CollectedItem::decode(item.as_slice()).map(|item| item.item) {
             Ok(Some(Item::Process(event))) => Ok(IdentifiedEvent { event_id: event_id(epoch, *sequence), event }),
             Ok(_) => Err(damaged("an item that is no event".to_owned())),

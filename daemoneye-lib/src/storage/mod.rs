@@ -30,6 +30,7 @@ mod read;
 mod retention;
 mod seal;
 mod series;
+mod sieve;
 mod snapshot;
 mod statistics;
 mod store;

@@ -3,15 +3,16 @@
 use super::append::{decode, epochs_of};
 use super::damage::Damage;
 use super::error::{InStore, StoreError};
-use super::head::{self, events_of, run, run_with};
+use super::head::{self, events_of, events_where, run, run_with};
 use super::read::Blocks;
 use super::series::Series;
+use super::sieve::Sieve;
 use super::tables::{
     ALERTS, COLLECTORS, COMMITTED, CURRENT, CollectorMemory, DELIVERIES, GAPS, HEAD, META, REVIVED, SCANS,
 };
 use crate::models::batch;
 use crate::models::catalog::Table;
-use crate::models::columns::{ALERT, Column, PROCESS};
+use crate::models::columns::{ALERT, Column, PROCESS, Value, event_value};
 use crate::models::condition::{Condition, Test};
 use crate::models::event::{Epoch, IdentifiedEvent};
 use crate::models::rows::{DELIVERY, GapRow, SCAN};
@@ -69,7 +70,7 @@ impl Snapshot {
         self.events_where(projection, range, &[])
     }
 
-    /// The same of the rows that meet all conditions; rows that have just arrived are given whether they do or not.
+    /// The same of the rows that meet all conditions.
     ///
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
@@ -83,8 +84,9 @@ impl Snapshot {
         let mut runs = self.open(HEAD)?.range::<u64>(..).in_store(&self.path)?;
         let (path, projection) = (self.path.clone(), projection.to_vec());
         let head_projection = projection.clone();
+        let sieve = Sieve::new(Series::Events, conditions);
         let fresh = std::iter::from_fn(move || {
-            let rows = events_in(&mut runs, BATCH_ROWS, &path).transpose()?;
+            let rows = events_in(&mut runs, range, &sieve, &path).transpose()?;
             Some(rows.and_then(|rows| head::batch_of(&path, &rows, &head_projection)))
         });
         Ok(self.damage.watched(&self.path, sealed.read(projection).chain(fresh)))
@@ -101,8 +103,7 @@ impl Snapshot {
         self.processes_where(projection, condition.as_slice())
     }
 
-    /// Processes of which those that have ended long ago meet all conditions; the others are given whether they do or not,
-    /// unless the conditions name them by their keys.
+    /// Processes that meet all conditions.
     ///
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
@@ -113,8 +114,9 @@ impl Snapshot {
             _ => None,
         });
         let table = self.open(CURRENT)?;
+        let sieve = Sieve::new(Series::Ended, conditions);
         let present: Rows = match keys {
-            None => self.records_of_current(projection)?,
+            None => self.records(CURRENT, Table::Processes, PROCESS, projection, sieve)?,
             Some(keys) => {
                 let mut records: Vec<ProcessRecord> = Vec::new();
                 for key in keys {
@@ -141,7 +143,7 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn scans(&self, projection: &[usize]) -> Result<Rows, StoreError> {
-        self.records(SCANS, Table::Scans, SCAN, projection)
+        self.records(SCANS, Table::Scans, SCAN, projection, Sieve::default())
     }
 
     /// Alerts.
@@ -149,7 +151,7 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn alerts(&self, projection: &[usize]) -> Result<Rows, StoreError> {
-        self.records(ALERTS, Table::Alerts, ALERT, projection)
+        self.records(ALERTS, Table::Alerts, ALERT, projection, Sieve::default())
     }
 
     /// Deliveries.
@@ -157,7 +159,7 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn deliveries(&self, projection: &[usize]) -> Result<Rows, StoreError> {
-        self.records(DELIVERIES, Table::Deliveries, DELIVERY, projection)
+        self.records(DELIVERIES, Table::Deliveries, DELIVERY, projection, Sieve::default())
     }
 
     /// Every recorded gap.
@@ -245,7 +247,7 @@ impl Snapshot {
 
     /// Every process of `current`.
     pub(super) fn records_of_current(&self, projection: &[usize]) -> Result<Rows, StoreError> {
-        self.records(CURRENT, Table::Processes, PROCESS, projection)
+        self.records(CURRENT, Table::Processes, PROCESS, projection, Sieve::default())
     }
 
     pub(super) fn open<K: Key + 'static, V: redb::Value + 'static>(
@@ -255,13 +257,14 @@ impl Snapshot {
         self.read.open_table(table).in_store(&self.path)
     }
 
-    /// Some columns of a table of encoded records.
+    /// Some columns of the records of a table that pass.
     fn records<K: Key + Send + 'static, R: prost::Message + Default + Send + 'static>(
         &self,
         definition: TableDefinition<'static, K, &'static [u8]>,
         table: Table,
         columns: &'static [Column<R>],
         projection: &[usize],
+        sieve: Sieve,
     ) -> Result<Rows, StoreError> {
         let path = self.path.clone();
         let mut entries = self.open(definition)?.range::<K::SelfType<'_>>(..).in_store(&path)?;
@@ -269,9 +272,10 @@ impl Snapshot {
         Ok(self.damage.watched(
             &self.path,
             std::iter::from_fn(move || {
-                let records = piece(&mut entries, BATCH_ROWS, |_, bytes| decode::<R>(&path, "a record", bytes), &path)?;
+                let records = piece(&mut entries, &sieve, |bytes| decode::<R>(&path, "a record", bytes), &path)?;
                 let batch = records.and_then(|records| {
-                    batch::batch_of(table, columns, &projection, records.iter())
+                    let rows = records.iter().filter(|record| sieve.passes(|column| value(columns, record, column)));
+                    batch::batch_of(table, columns, &projection, rows)
                         .map_err(|error| StoreError::damaged(&path, error.to_string()))
                 });
                 Some(batch)
@@ -280,42 +284,57 @@ impl Snapshot {
     }
 }
 
-/// The events of the next runs, with so many rows or a little more, and not many more bytes than a batch may have.
+fn value<'r, R>(columns: &[Column<R>], record: &'r R, column: usize) -> Value<'r> {
+    columns.get(column).map_or(Value::Null, |own| (own.get)(record))
+}
+
+/// The events of the next runs that are of a time and pass, about as many as a batch should have, and not many more bytes than
+/// it may have.
 fn events_in(
     runs: &mut Range<'_, u64, &'static [u8]>,
-    rows: usize,
+    range: TimeRange,
+    sieve: &Sieve,
     path: &Path,
 ) -> Result<Option<Vec<IdentifiedEvent>>, StoreError> {
     let mut events = Vec::new();
     let mut bytes = 0;
-    while events.len() < rows && bytes < BATCH_BYTES {
+    let mut ended = true;
+    while events.len() < BATCH_ROWS && bytes < BATCH_BYTES {
         let Some(entry) = runs.next() else { break };
+        ended = false;
         let value = entry.in_store(path)?.1;
         bytes += value.value().len();
-        events.extend(events_of(path, run(path, value.value())?)?);
+        let found = events_where(path, run(path, value.value())?, |item| sieve.may_pass(item))?;
+        let passes = |event: &IdentifiedEvent| {
+            let time = event.event.event_time;
+            range.overlaps(time, time) && sieve.passes(|column| event_value(event, column))
+        };
+        events.extend(found.into_iter().filter(passes));
     }
-    Ok((!events.is_empty()).then_some(events))
+    Ok((!ended).then_some(events))
 }
 
-/// The next records, at most `limit` and not many more bytes than a batch may have; nothing at the end.
+/// The next records that may pass, at most a batch of them and not many more bytes than it may have; nothing at the end.
 fn piece<K: Key + 'static, R>(
     entries: &mut Range<'_, K, &'static [u8]>,
-    limit: usize,
-    mut decode: impl FnMut(K::SelfType<'_>, &[u8]) -> Result<R, StoreError>,
+    sieve: &Sieve,
+    mut decode: impl FnMut(&[u8]) -> Result<R, StoreError>,
     path: &Path,
 ) -> Option<Result<Vec<R>, StoreError>> {
     let mut records = Vec::new();
     let mut bytes = 0;
-    while records.len() < limit && bytes < BATCH_BYTES {
+    let mut ended = true;
+    while records.len() < BATCH_ROWS && bytes < BATCH_BYTES {
         let Some(entry) = entries.next() else { break };
-        let record = entry.in_store(path).and_then(|(key, value)| {
+        ended = false;
+        let record = entry.in_store(path).and_then(|(_, value)| {
             bytes += value.value().len();
-            decode(key.value(), value.value())
+            sieve.may_pass(value.value()).then(|| decode(value.value())).transpose()
         });
         match record {
-            Ok(record) => records.push(record),
+            Ok(record) => records.extend(record),
             Err(error) => return Some(Err(error)),
         }
     }
-    (!records.is_empty()).then_some(Ok(records))
+    (!ended).then_some(Ok(records))
 }
