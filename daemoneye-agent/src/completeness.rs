@@ -5,15 +5,73 @@ use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::rows::GapRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::Gap;
-use daemoneye_lib::storage::{Snapshot, StoreError, TimeRange};
+use daemoneye_lib::storage::{Snapshot, Store, StoreError, TimeRange};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The kind of gap that a rule leaves which could not be evaluated over some rows.
-pub(crate) const RULE_FAILED: &str = "rule_failed";
+const RULE_FAILED: &str = "rule_failed";
+/// The kind of gap that stands for what limits cut from answers.
+const QUERY_LIMIT: &str = "query_limit";
 /// The kind of gap that stands for the events that retention has removed, and for the alerts.
 const RETENTION: &str = "retention";
 const ALERT_RETENTION: &str = "alert_retention";
 /// The reasons that an answer lists; further ones are counted.
 const MAX_REASONS: usize = 20;
+
+/// The open gaps of rules that could not be evaluated; a handle on shared state.
+///
+/// It remembers which are open, so that a rule that fails at every batch costs one commit and not one each time. The lock is
+/// held while the store is written, so that what is remembered and what is stored are the same.
+#[derive(Clone, Default)]
+pub(crate) struct RuleGaps(Arc<Mutex<HashSet<String>>>);
+
+impl RuleGaps {
+    /// Notes that the rule has not looked at what came since `from`; returns whether that was news.
+    pub(crate) fn open(&self, store: &Store, rule_id: &str, why: &str, from: i64) -> Result<bool, StoreError> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.contains(rule_id) {
+            return Ok(false);
+        }
+        let reason = format!("the rule could not be evaluated: {why}");
+        let gap = Gap { kind: RULE_FAILED.to_owned(), from, to: None, count: None, reason };
+        store.open_gap(rule_id, gap)?;
+        Ok(open.insert(rule_id.to_owned()))
+    }
+
+    /// Rules are loaded anew: what they could not do before is over.
+    pub(crate) fn close(&self, store: &Store) -> Result<(), StoreError> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        store.close_gaps(RULE_FAILED, time::now_ns())?;
+        open.clear();
+        Ok(())
+    }
+}
+
+/// The queries that a limit has cut short since the agent began, as one gap; a handle on shared state.
+///
+/// What was left out is missing from those answers alone, and they said so: no other answer is the less for it, and nothing of it
+/// is stored.
+#[derive(Clone, Default)]
+pub(crate) struct CutQueries(Arc<Mutex<Option<Gap>>>);
+
+impl CutQueries {
+    /// One more, now.
+    pub(crate) fn note(&self, reason: &str) {
+        let now = time::now_ns();
+        let mut gap = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gap = gap.get_or_insert_with(|| Gap { kind: QUERY_LIMIT.to_owned(), from: now, ..Gap::default() });
+        gap.to = Some(now);
+        gap.count = Some(gap.count.unwrap_or_default().saturating_add(1));
+        gap.reason = format!("answers were cut short, and said so; the last: {reason}");
+    }
+
+    /// The row that stands for them; none where every answer was whole.
+    pub(crate) fn row(&self) -> Option<GapRow> {
+        let gap = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(GapRow { gap_id: 0, collector: "agent".to_owned(), gap })
+    }
+}
 
 /// Every gap: the recorded ones, collectors that are absent now, and what retention has removed.
 pub(crate) fn gaps(snapshot: &Snapshot, collectors: &Collectors) -> Result<Vec<GapRow>, StoreError> {
@@ -75,6 +133,7 @@ fn describe(row: &GapRow) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
 
@@ -106,6 +165,26 @@ mod tests {
         let limited = ["limited".to_owned()];
         let over = |table| reasons(&gaps, &limited, &[(table, i64::MIN, i64::MAX)]).len();
         assert_eq!([Table::Alerts, Table::ProcessEvents, Table::Processes, Table::Rules].map(over), [2, 1, 1, 0]);
+    }
+
+    #[test]
+    fn a_rule_that_goes_on_failing_is_one_gap_and_one_commit() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(&directory.path().join("events.redb")).unwrap();
+        let rules = RuleGaps::default();
+        let open = || {
+            let gaps = store.snapshot().unwrap().gaps().unwrap();
+            gaps.iter().filter(|row| row.gap.to.is_none()).map(|row| row.collector.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ["a", "b", "a", "b", "a"].map(|rule| rules.open(&store, rule, "x", 7).unwrap()),
+            [true, true, false, false, false]
+        );
+        assert_eq!(open(), ["a", "b"]);
+        rules.close(&store).unwrap();
+        assert_eq!(open(), [""; 0]);
+        assert!(rules.open(&store, "a", "x", 8).unwrap(), "after that it is news again");
+        assert_eq!(open(), ["a"]);
     }
 
     #[test]

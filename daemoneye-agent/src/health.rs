@@ -3,6 +3,7 @@
 use crate::collectors::{Collectors, Known, PROCMOND, Supervision};
 use crate::pipeline::Progress;
 use crate::reload::{ReloadState, Report};
+use crate::rule_state::RuleState;
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
@@ -30,6 +31,7 @@ pub(crate) struct Health {
     pub(crate) store: Arc<Store>,
     pub(crate) rules_dir: String,
     pub(crate) reload: ReloadState,
+    pub(crate) rule_state: Arc<RuleState>,
 }
 
 impl Health {
@@ -125,6 +127,10 @@ impl Health {
         if let Some(trouble) = self.detection.trouble() {
             let hint = "the rules that were in force stay in force; make the directory readable again";
             return component("rules", HealthStatus::Degraded, format!("{detail}; {trouble}"), hint);
+        }
+        if let Some(lost) = self.rule_state.lost() {
+            let hint = "say anew which rules are not to run: daemoneye-cli rules disable; if none, enable any";
+            return component("rules", HealthStatus::Degraded, format!("{detail}; {lost}"), hint);
         }
         let troubled: Vec<_> =
             rules.iter().filter(|rule| !matches!(rule.state.as_str(), "healthy" | "disabled")).collect();

@@ -1,7 +1,7 @@
 //! The one way of an event through the agent: store, rules, alerts, acknowledgement.
 //!
 //! ```text
-//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks
+//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks, and whoever watches
 //!                                                        └──► acknowledgement to the collector
 //! ```
 //!
@@ -13,7 +13,8 @@
 //! reading and the collectors spool. The store is reopened until it works again.
 
 use crate::collectors::Collectors;
-use crate::completeness::{self, RULE_FAILED};
+use crate::completeness::{self, RuleGaps};
+use crate::feed::Feed;
 use crate::ingest::names_of;
 use crate::metrics::Metrics;
 use crate::schedule::Found;
@@ -28,7 +29,7 @@ use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
 use daemoneye_lib::models::rows::{DeliveryRow, GapRow};
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::Alert;
-use daemoneye_lib::proto::ipc::{BatchAck, Gap};
+use daemoneye_lib::proto::ipc::BatchAck;
 use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap};
@@ -131,6 +132,9 @@ pub(crate) struct Pipeline {
     pub(crate) outcomes: Mutex<mpsc::Receiver<DeliveryRow>>,
     pub(crate) collectors: Collectors,
     pub(crate) acknowledgements: Client,
+    /// Whoever watches alerts gets them when they are committed.
+    pub(crate) feed: Feed,
+    pub(crate) rule_gaps: RuleGaps,
     /// What scheduled rules find; whoever sends waits until it is committed.
     pub(crate) scheduled: Receiver<Found>,
     /// Everything before this row has been through the rules.
@@ -148,7 +152,7 @@ impl Pipeline {
     /// Runs until the queue of batches is closed and empty.
     pub(crate) async fn run(mut self, mut batches: Receiver<Arrived>) -> Result<(), PipelineError> {
         // Rules are loaded anew: what they could not do before is over.
-        self.storage.insist(|store| store.close_gaps(RULE_FAILED, time::now_ns())).await?;
+        self.storage.insist(|store| self.rule_gaps.close(store)).await?;
         self.catch_up().await?;
         let mut retry = interval(self.delivery_retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -262,9 +266,7 @@ impl Pipeline {
 
     /// What a rule could not look at may hold what it looks for.
     async fn note_failure(&self, rule_id: &str, why: &str, from: i64) -> Result<(), PipelineError> {
-        let reason = format!("the rule could not be evaluated: {why}");
-        let gap = Gap { kind: RULE_FAILED.to_owned(), from, to: None, count: None, reason };
-        self.storage.insist(|store| store.open_gap(rule_id, gap.clone())).await
+        self.storage.insist(|store| self.rule_gaps.open(store, rule_id, why, from)).await.map(drop)
     }
 
     /// Makes alerts of matches, or counts them to alerts that are there.
@@ -316,6 +318,7 @@ impl Pipeline {
         let alerts: Vec<Alert> = alerts.into_iter().map(|(alert, _)| alert).collect();
         self.storage.insist(|store| store.commit_alerts(&alerts, &rows, next_row)).await?;
         self.storage.progress.note(|state| state.alerts += new);
+        self.feed.publish(&alerts).await;
         for (row, alert) in due {
             self.deliver(row, alert);
         }

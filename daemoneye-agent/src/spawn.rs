@@ -58,10 +58,11 @@ fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Optio
             (resolve(&program)?, [own, places(loaded), logging(loaded, |_| true)].concat())
         }
     };
+    let managed = std::env::var("SYSTEMD_EXEC_PID").ok();
     let mut variables = vec![
         (NAME, name.clone().into()),
         (SPOOL, config.collector.spool_max_bytes.to_string().into()),
-        (ORPHAN, config.collector.orphan_timeout_s.to_string().into()),
+        (ORPHAN, orphan_timeout(config.collector.orphan_timeout_s, managed.as_deref()).to_string().into()),
     ];
     if let Some(keys) = config.app.bus_keys() {
         variables.push((KEYS, keys.into_os_string()));
@@ -69,6 +70,13 @@ fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Optio
     let data_dir =
         if name == PROCMOND { config.app.directory_of(Component::Procmond) } else { config.app.data_dir.join(&name) };
     Ok(Spawn { name, program, arguments, variables, data_dir })
+}
+
+/// A service manager restarts the agent and stops its collectors itself: below one, they wait for ever. systemd names the process
+/// that it runs; a shell within a session of systemd's inherits the variable, with another pid.
+fn orphan_timeout(seconds: u64, managed: Option<&str>) -> u64 {
+    let is_managed = managed.and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+    if is_managed { 0 } else { seconds }
 }
 
 /// A name without a directory is a program of ours; nothing is searched for in `PATH`.

@@ -1,7 +1,7 @@
 //! The tables that a query sees: the store's, and what the agent knows of itself.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, CutQueries};
 use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted};
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::batch::batch_of;
@@ -15,6 +15,7 @@ pub(crate) struct Tables {
     pub(crate) snapshot: Snapshot,
     pub(crate) collectors: Collectors,
     pub(crate) detection: DetectionRecord,
+    pub(crate) cut_queries: CutQueries,
 }
 
 impl TableSource for Tables {
@@ -29,7 +30,11 @@ impl TableSource for Tables {
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),
             Table::Deliveries => self.snapshot.deliveries(columns).map(stored),
-            Table::Gaps => return known(table, GAP, columns, &completeness::gaps(&self.snapshot, &self.collectors)?),
+            Table::Gaps => {
+                let mut gaps = completeness::gaps(&self.snapshot, &self.collectors)?;
+                gaps.extend(self.cut_queries.row());
+                return known(table, GAP, columns, &gaps);
+            }
             Table::Collectors => return known(table, COLLECTOR, columns, &self.collectors.rows()),
             Table::Rules => return known(table, RULE, columns, &self.detection.rules()),
             Table::Runs => return known(table, RUN, columns, &self.detection.runs()),

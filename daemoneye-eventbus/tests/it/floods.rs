@@ -149,7 +149,7 @@ async fn whatever_was_recorded_opens_nothing_a_second_time() {
     assert!(bus.collector_with("other", Credential::Session(key)).await.is_err());
 }
 
-/// One frame in many ways of being none. The long run is `examples/soak.rs`.
+/// One frame in many ways of being none. The long run is `examples/bus/soak.rs`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_frames_end_their_connections_alone() {
     const PEERS: u64 = 8;

@@ -8,8 +8,7 @@
 use super::trial::Trial;
 use crate::detection::engine::{CompiledRule, Form, event_batch};
 use crate::detection::query::{Queries, QueryError};
-use crate::detection::rules::Mode;
-use crate::detection::scheduled::added;
+use crate::detection::scheduled::{Told, told};
 use crate::detection::source::{Batches, SourceError, TableSource, Wanted};
 use crate::models::batch::{batch_of, build};
 use crate::models::catalog::Table;
@@ -198,15 +197,9 @@ impl Case {
         for run in 0..runs {
             let now = first.saturating_add(run.saturating_mul(every));
             let ran = rule.run(&queries, Arc::new(Recorded::until(&self.events, now)), now).await?;
-            let found = match schedule.mode {
-                Mode::All => ran.matches.into_iter().map(|(found, _)| found).collect(),
-                Mode::Diff => {
-                    let (fresh, all) = added(ran.matches, known.as_ref());
-                    known = Some(all);
-                    fresh
-                }
-            };
-            for found in found {
+            let Told { fresh, known: now_known, .. } = told(schedule.mode, ran.matches, known.as_ref());
+            known = Some(now_known);
+            for found in fresh {
                 trial.add(&rule.rule, &found, now);
             }
         }

@@ -2,8 +2,6 @@
 
 use super::cost::Cost;
 use super::engine::{CompiledRule, Evaluated, Form, Match, event_batch};
-use super::lower::Parameters;
-use super::query::{Queries, QueryError};
 use super::record::{Budget, Noted, Outcome};
 use super::rules::{LoadOutcome, Rule};
 use crate::models::event::IdentifiedEvent;
@@ -117,14 +115,6 @@ impl DetectionEngine {
             findings.found.extend(matches.into_iter().map(|matched| (Arc::clone(&rule.rule), matched)));
         }
         findings
-    }
-
-    /// Checks a statement as a query would be, without running it.
-    ///
-    /// # Errors
-    /// The refusal, when it may not run.
-    pub async fn validate_sql(queries: &Queries, sql: &str) -> Result<(), QueryError> {
-        queries.validate(sql, &Parameters::default()).await
     }
 }
 

@@ -11,6 +11,7 @@ mod limits;
 mod names;
 mod nesting;
 mod opening;
+mod protocol;
 mod pruning;
 mod reading;
 mod refusals;

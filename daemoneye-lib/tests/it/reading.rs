@@ -213,7 +213,7 @@ fn a_full_scan_ends_what_it_did_not_announce() {
 }
 
 #[test]
-fn scans_are_kept_for_a_day_and_no_longer() {
+fn of_scans_the_newest_hundred_thousand_are_kept() {
     let (_directory, store) = store();
     let scans: Vec<_> = (0..100_010).map(|id| scan(id, MIDNIGHT + i64::try_from(id).unwrap(), false)).collect();
     store.append(&[arrived(1, 1, scans)], 0).unwrap();

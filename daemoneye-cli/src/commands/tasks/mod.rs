@@ -112,7 +112,7 @@ fn milliseconds(time: Option<Duration>) -> u64 {
 }
 
 /// A record's cell, as a query would give it.
-fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
+pub(super) fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
     let value = match (column.kind, (column.get)(record)) {
         (_, Value::Null) => None,
         (ColumnKind::Time, Value::Integer(ns)) => Some(cell::Value::Text(time::sql_text(ns))),
@@ -123,7 +123,7 @@ fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
     Cell { value }
 }
 
-fn heading(name: &str, kind: ColumnKind) -> ResultColumn {
+pub(super) fn heading(name: &str, kind: ColumnKind) -> ResultColumn {
     ResultColumn { name: name.to_owned(), kind: kind.into() }
 }
 
