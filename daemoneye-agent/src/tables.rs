@@ -26,6 +26,7 @@ impl TableSource for Tables {
                 let range = TimeRange { from: wanted.from, to: wanted.to };
                 self.snapshot.events_where(columns, range, &wanted.conditions).map(stored)
             }
+            Table::Ancestors => self.snapshot.ancestors_where(columns, &wanted.conditions).map(stored),
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),
             Table::Deliveries => self.snapshot.deliveries(columns).map(stored),

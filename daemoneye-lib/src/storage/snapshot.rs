@@ -51,6 +51,7 @@ impl TimeRange {
 }
 
 /// The store as it was at one commit.
+#[derive(Clone)]
 pub struct Snapshot {
     pub(super) read: Arc<ReadTransaction>,
     pub(super) path: PathBuf,
