@@ -130,7 +130,8 @@ impl QueryService {
         let parameters = parameters(wanted.parameters);
         if wanted.explain {
             let engine = Arc::clone(&self.engine);
-            let work = async move { engine.explain(&wanted.sql, &parameters).await };
+            let tables = Arc::new(self.tables()?);
+            let work = async move { engine.explain(&wanted.sql, &parameters, tables).await };
             return self.in_time(deadline, timeout, work).await.map(|explained| Some(explain::page(&explained)));
         }
         let tables = self.tables()?;

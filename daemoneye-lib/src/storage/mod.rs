@@ -40,6 +40,7 @@ mod tables;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
+pub use read::Survey;
 pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
 pub use statistics::{Extent, TableSize, Verified};
