@@ -202,7 +202,7 @@ pub static ALERT: &[Column<Alert>] = columns! {
     tags Json = |a| array(&a.tags);
     author Text = |a| a.author.as_str();
     // A row that names no process, such as a count, has neither.
-    process_key Text = |a| (!a.process_key.is_empty()).then_some(a.process_key.as_str());
+    process_key Text = |a| Some(a.process_key.as_str()).filter(|key| !key.is_empty()).map_or(Value::Null, Value::from);
     pid Integer = |a| (a.pid > 0).then_some(a.pid);
     name Text = |a| &a.name;
     executable_path Text = |a| &a.executable_path;
