@@ -93,7 +93,7 @@ pub(crate) fn run(soak: &Soak, out: &mut impl Write) -> Result<(), Failure> {
 }
 
 fn sum(rows: &[Value], column: &str, table: &str) -> u64 {
-    let of = |row: &&Value| row.get("table_name").and_then(Value::as_str).is_some_and(|name| name.starts_with(table));
+    let of = |row: &&Value| row.get("table").and_then(Value::as_str).is_some_and(|name| name.starts_with(table));
     rows.iter().filter(of).filter_map(|row| row.get(column).and_then(Value::as_u64)).sum()
 }
 
