@@ -4,11 +4,9 @@
 //! have arguments that differ. Every column that procmond fills on Linux is filled.
 #![warn(missing_docs)]
 
-use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::{Arguments, EventType, ProcessEvent, ProcessRecord};
 use daemoneye_lib::proto::ipc::{CollectedItem, collected_item::Item};
-use daemoneye_lib::storage::Arrived;
 use prost::Message as _;
 use std::collections::VecDeque;
 
@@ -50,13 +48,12 @@ pub struct Host {
     step: i64,
     next_pid: u32,
     running: VecDeque<ProcessRecord>,
-    made: u64,
 }
 
 impl Host {
     /// A host whose first event is at `start`, and its others `step` nanoseconds after each other.
     pub fn new(start: i64, step: i64) -> Self {
-        Self { random: 1, now: start, step, next_pid: 1_000, running: VecDeque::new(), made: 0 }
+        Self { random: 1, now: start, step, next_pid: 1_000, running: VecDeque::new() }
     }
 
     /// The time of the newest event.
@@ -69,18 +66,14 @@ impl Host {
         self.now = now;
     }
 
-    /// The next events, as a collector sends them.
-    pub fn batch(&mut self, events: u64) -> Arrived {
-        let first_sequence = self.made + 1;
-        let items =
-            (0..events).map(|_| CollectedItem { item: Some(Item::Process(self.event())) }.encode_to_vec()).collect();
-        Arrived { collector: "procmond".to_owned(), epoch: Epoch([7; 16]), first_sequence, items }
+    /// The next events, encoded as a collector sends them.
+    pub fn items(&mut self, events: u64) -> Vec<Vec<u8>> {
+        (0..events).map(|_| CollectedItem { item: Some(Item::Process(self.event())) }.encode_to_vec()).collect()
     }
 
     /// The next event: a start, or an end of what runs.
     pub fn event(&mut self) -> ProcessEvent {
         self.now += self.step;
-        self.made += 1;
         let full = self.running.len() > 500;
         if full || (self.running.len() > 50 && self.below(2) == 0) {
             let index = usize::try_from(self.below(50)).unwrap_or(0);

@@ -94,12 +94,12 @@ pub(crate) fn reasons(gaps: &[GapRow], limitations: &[String], touched: &[(Table
     let concerns = |row: &GapRow| {
         touched.iter().any(|(table, from, to)| match table {
             // A rule that fails hides no event, but alerts.
-            Table::Processes | Table::ProcessEvents if row.gap.kind == RULE_FAILED => false,
+            Table::Processes | Table::Ancestors | Table::ProcessEvents if row.gap.kind == RULE_FAILED => false,
             Table::ProcessEvents if row.gap.kind == ALERT_RETENTION => false,
             // Alerts stay longer than the events that led to them.
             Table::Alerts if row.gap.kind == RETENTION => false,
             // The present state is judged as of now.
-            Table::Processes => row.gap.to.is_none(),
+            Table::Processes | Table::Ancestors => row.gap.to.is_none(),
             // Alerts say what rules found in events.
             Table::ProcessEvents | Table::Alerts => {
                 TimeRange { from: *from, to: *to }.overlaps(row.gap.from, row.gap.to.unwrap_or(now.max(row.gap.from)))

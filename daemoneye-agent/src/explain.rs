@@ -4,7 +4,7 @@ use daemoneye_lib::detection::explain::Explained;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, QueryPage, ResultColumn, ResultRow, cell};
 
-const COLUMNS: [(&str, ColumnKind); 7] = [
+const COLUMNS: [(&str, ColumnKind); 10] = [
     // `read` for each reading of a table, `plan` for each line of the plan.
     ("step", ColumnKind::Text),
     ("table_name", ColumnKind::Text),
@@ -12,6 +12,10 @@ const COLUMNS: [(&str, ColumnKind); 7] = [
     ("pushed_down", ColumnKind::Json),
     ("from_time", ColumnKind::Time),
     ("to_time", ColumnKind::Time),
+    // Of the table; of these what conditions and times leave; rows that are looked at, at most.
+    ("blocks", ColumnKind::Integer),
+    ("blocks_read", ColumnKind::Integer),
+    ("rows_at_most", ColumnKind::Integer),
     ("detail", ColumnKind::Text),
 ];
 
@@ -22,12 +26,14 @@ pub(crate) fn page(explained: &Explained) -> QueryPage {
     let none = Cell::default;
     let reads = explained.reads.iter().map(|read| {
         let from_to = [at(read.from), at(read.to)];
+        let survey = read.survey.map(|survey| [survey.blocks, survey.blocks_read, survey.rows_at_most]);
+        let survey = survey.map_or_else(|| [none(), none(), none()], |numbers| numbers.map(number));
         let named = [text("read"), text(&read.name), list(&read.columns), list(&read.pushed_down)];
-        named.into_iter().chain(from_to).chain([none()]).collect()
+        named.into_iter().chain(from_to).chain(survey).chain([none()]).collect()
     });
     let steps = explained.plan.iter().map(|step| {
-        let [a, b, c, d, e] = [(); 5].map(|()| none());
-        vec![text("plan"), a, b, c, d, e, text(step)]
+        let nothing = (0..COLUMNS.len() - 2).map(|_| none());
+        std::iter::once(text("plan")).chain(nothing).chain([text(step)]).collect()
     });
     let column = |(name, kind): &(&str, ColumnKind)| ResultColumn { name: (*name).to_owned(), kind: (*kind).into() };
     QueryPage {
@@ -35,6 +41,10 @@ pub(crate) fn page(explained: &Explained) -> QueryPage {
         rows: reads.chain(steps).map(|cells| ResultRow { cells }).collect(),
         completeness: Some(Completeness::default()),
     }
+}
+
+fn number(number: u64) -> Cell {
+    Cell { value: Some(cell::Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))) }
 }
 
 fn text(text: &str) -> Cell {

@@ -131,7 +131,8 @@ impl QueryService {
         let parameters = parameters(wanted.parameters);
         if wanted.explain {
             let engine = Arc::clone(&self.engine);
-            let work = async move { engine.explain(&wanted.sql, &parameters).await };
+            let tables = Arc::new(self.tables()?);
+            let work = async move { engine.explain(&wanted.sql, &parameters, tables).await };
             return self.planned(deadline, work).await.map(|explained| Some(explain::page(&explained)));
         }
         let tables = self.tables()?;

@@ -2,13 +2,13 @@
 
 use crate::collectors::Collectors;
 use crate::completeness::{self, CutQueries};
-use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted};
+use daemoneye_lib::detection::source::{Batches, SourceError, Survey, TableSource, Wanted};
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::batch::batch_of;
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::columns::Column;
 use daemoneye_lib::models::rows::{COLLECTOR, GAP, RULE, RUN};
-use daemoneye_lib::storage::{Rows, Snapshot, TimeRange};
+use daemoneye_lib::storage::{self, Rows, Snapshot, TimeRange};
 
 /// Everything as it was when a query began.
 pub(crate) struct Tables {
@@ -27,6 +27,7 @@ impl TableSource for Tables {
                 let range = TimeRange { from: wanted.from, to: wanted.to };
                 self.snapshot.events_where(columns, range, &wanted.conditions).map(stored)
             }
+            Table::Ancestors => self.snapshot.ancestors_where(columns, &wanted.conditions).map(stored),
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),
             Table::Deliveries => self.snapshot.deliveries(columns).map(stored),
@@ -40,6 +41,19 @@ impl TableSource for Tables {
             Table::Runs => return known(table, RUN, columns, &self.detection.runs()),
         }
         .map_err(Into::into)
+    }
+
+    fn survey(&self, table: Table, wanted: &Wanted) -> Result<Option<Survey>, SourceError> {
+        let survey = match table {
+            Table::Processes => self.snapshot.survey_processes(&wanted.conditions)?,
+            Table::ProcessEvents => {
+                let range = TimeRange { from: wanted.from, to: wanted.to };
+                self.snapshot.survey_events(range, &wanted.conditions)?
+            }
+            _ => return Ok(None),
+        };
+        let storage::Survey { blocks, blocks_read, rows_at_most } = survey;
+        Ok(Some(Survey { blocks, blocks_read, rows_at_most }))
     }
 }
 

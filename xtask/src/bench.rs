@@ -1,4 +1,4 @@
-//! `cargo xtask bench-store` and `cargo xtask soak`: measurements of the store, built only when they are asked for.
+//! `cargo xtask bench-store`: the store beside SQLite, built only when it is asked for.
 
 use crate::programs::cargo;
 use testkit::Failure;

@@ -73,17 +73,20 @@ enum Command {
         #[arg(long, default_value = "release")]
         profile: String,
     },
-    /// Feed the event store at a steady rate, and print its memory each minute
+    /// Feed an agent at a steady rate, print its memory each minute, and fail when it grows or anything is lost
     Soak {
         /// Events in a second
         #[arg(long, default_value_t = 2_000)]
         rate: u64,
         /// For so long
         #[arg(long, default_value_t = 10)]
-        minutes: u64,
-        /// The profile of cargo in which it is built
+        minutes: usize,
+        /// The profile of cargo in which the programs are built
         #[arg(long, default_value = "release")]
         profile: String,
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
     },
     /// Check that each crate depends only on what it may depend on
     Boundaries,
@@ -105,8 +108,8 @@ fn main() -> ExitCode {
         Command::BenchStore { events, profile } => {
             bench::run(&profile, &["compare".to_owned(), format!("--events={events}")])
         }
-        Command::Soak { rate, minutes, profile } => {
-            bench::run(&profile, &["soak".to_owned(), format!("--rate={rate}"), format!("--minutes={minutes}")])
+        Command::Soak { rate, minutes, profile, no_build } => {
+            measure::soak(&measure::Soak { rate, minutes, profile, build: !no_build }, &mut out)
         }
         Command::Boundaries => boundaries::run(&mut out),
         Command::Sleep { seconds } => {

@@ -1,9 +1,8 @@
-//! The store beside SQLite, on the same rows, each in a process of its own; and a soak of the store.
+//! The store beside SQLite, on the same rows, each in a process of its own.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot be made ends with its reason")]
 
 mod ours;
 mod queries;
-mod soak;
 mod sqlite;
 
 use clap::{Parser, Subcommand};
@@ -27,14 +26,6 @@ enum Verb {
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
     },
-    /// Feed the store at a steady rate and print its memory each minute
-    Soak {
-        /// Events in a second
-        #[arg(long, default_value_t = 2_000)]
-        rate: u64,
-        #[arg(long, default_value_t = 10)]
-        minutes: u64,
-    },
     /// One side of the comparison
     #[command(hide = true)]
     Ours { dir: PathBuf, events: u64 },
@@ -52,7 +43,6 @@ const STEP: i64 = 2_000_000;
 fn main() {
     match Arguments::parse().verb {
         Verb::Compare { events } => compare(events),
-        Verb::Soak { rate, minutes } => soak::run(rate, minutes),
         Verb::Ours { dir, events } => ours::run(&dir, events),
         Verb::Sqlite { dir, events } => sqlite::run(&dir, events),
     }

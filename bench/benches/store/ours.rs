@@ -6,7 +6,8 @@ use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::detection::query::{Queries, rows};
 use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted};
 use daemoneye_lib::models::catalog::Table;
-use daemoneye_lib::storage::{Snapshot, Store, TimeRange};
+use daemoneye_lib::models::event::Epoch;
+use daemoneye_lib::storage::{Arrived, Snapshot, Store, TimeRange};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,8 +31,9 @@ pub(crate) fn run(dir: &Path, events: u64) {
     let mut host = Host::new(START, STEP);
     let mut spent = Duration::ZERO;
     let mut evaluated = 0;
-    for _ in 0..events / COMMIT {
-        let batch = host.batch(COMMIT);
+    for commit in 0..events / COMMIT {
+        let (first_sequence, items) = (commit * COMMIT + 1, host.items(COMMIT));
+        let batch = Arrived { collector: "procmond".to_owned(), epoch: Epoch([7; 16]), first_sequence, items };
         let started = Instant::now();
         evaluated = store.append(&[batch], evaluated).unwrap().next_row;
         spent += started.elapsed();

@@ -303,6 +303,8 @@ fn what_a_query_would_read_is_told_without_reading_it() {
     assert_eq!(columns, ["event_time", "name"], "only these: {told:?}");
     assert!(read["pushed_down"][0].as_str().unwrap().contains("event_time"), "{told:?}");
     assert_eq!(text(read, "from_time"), "2026-01-01T00:00:00.000000Z");
+    assert!(read["blocks"].is_u64() && read["blocks_read"].as_u64() <= read["blocks"].as_u64(), "{told:?}");
+    assert!(read["rows_at_most"].as_u64().unwrap() >= 1, "this test at least was seen: {told:?}");
     assert!(told.rows[1..].iter().all(|row| text(row, "step") == "plan"), "{told:?}");
     assert!(told.rows[1..].iter().any(|row| text(row, "detail").contains("Aggregate")), "{told:?}");
     assert_eq!(ask(monitor.site(), &["explain", "DELETE FROM processes"]).exit, 5);

@@ -26,7 +26,8 @@ pub(crate) async fn run(
     fetch(executor, &query, given, &mut told).await?;
     let at = |name: &str| told.columns.iter().position(|column| column.name == name);
     let cell = |row: &[Cell], name: &str| at(name).and_then(|index| row.get(index)).and_then(plain);
-    let shown = ["table_name", "columns", "pushed_down", "from_time", "to_time"];
+    let shown =
+        ["table_name", "columns", "pushed_down", "from_time", "to_time", "blocks", "blocks_read", "rows_at_most"];
     let (reads, plan): (Vec<_>, Vec<_>) =
         told.rows.iter().partition(|row| cell(row, "step").as_deref() == Some("read"));
     let of = |row: &[Cell], name: &str| at(name).and_then(|index| row.get(index)).cloned().unwrap_or_default();

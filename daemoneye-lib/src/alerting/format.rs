@@ -17,14 +17,17 @@ pub fn alert_json(alert: &Alert) -> String {
 pub fn alert_line(alert: &Alert) -> String {
     let author = if alert.author.is_empty() { String::new() } else { format!(", rule by {}", alert.author) };
     let degraded = if alert.degraded_reasons.is_empty() { "" } else { " (degraded: see alerts show)" };
+    let subject = if alert.process_key.is_empty() && alert.pid == 0 {
+        alert.row.clone()
+    } else {
+        let (name, path) = (alert.name.as_deref().unwrap_or("?"), alert.executable_path.as_deref().unwrap_or("?"));
+        format!("{name} [pid {}] {path}", alert.pid)
+    };
     let line = format!(
-        "{} ALERT {} {}: {} [pid {}] {} (alert {}, rule {}{author}){degraded}",
+        "{} ALERT {} {}: {subject} (alert {}, rule {}{author}){degraded}",
         time::rfc3339(alert.first_seen),
         alert.severity().name(),
         alert.title,
-        alert.name.as_deref().unwrap_or("?"),
-        alert.pid,
-        alert.executable_path.as_deref().unwrap_or("?"),
         alert.alert_id,
         alert.rule_id,
     );
@@ -50,6 +53,15 @@ mod tests {
         assert_eq!(json["completeness"]["status"], "complete");
         assert_eq!(json["name"], Json::Null);
         assert_eq!(json.as_object().unwrap().len(), ALERT.len());
+    }
+
+    #[test]
+    fn an_alert_without_a_process_shows_what_was_found() {
+        let alert = Alert { row: r#"{"name":"ssh","failures":40}"#.into(), ..Alert::default() };
+        let line = alert_line(&alert);
+        assert!(line.contains(r#"{"name":"ssh","failures":40}"#) && !line.contains("pid 0"), "{line}");
+        let json: Json = serde_json::from_str(&alert_json(&alert)).unwrap();
+        assert_eq!((&json["pid"], &json["process_key"]), (&Json::Null, &Json::Null));
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::detection::query::{Queries, QueryError};
 use crate::detection::scheduled::{Told, told};
 use crate::detection::source::{Batches, SourceError, TableSource, Wanted};
 use crate::models::batch::{batch_of, build};
-use crate::models::catalog::Table;
-use crate::models::columns::{PROCESS, event_value};
+use crate::models::catalog::{MAX_DEPTH, Table};
+use crate::models::columns::{PROCESS, Value, event_value};
 use crate::models::event::IdentifiedEvent;
 use crate::models::jsonl::{JsonlError, parse_events};
 use crate::proto::common::{Alert, ProcessRecord};
@@ -285,12 +285,37 @@ impl Recorded {
     }
 }
 
+impl Recorded {
+    /// Each process's ancestors, the nearest first: whose, how far up, who.
+    fn ancestors(&self) -> Vec<Ancestor<'_>> {
+        let parent = |record: &ProcessRecord| self.processes.get(record.parent_key.as_ref()?);
+        let chain = |own| std::iter::successors(parent(own), |record| parent(record)).take(MAX_DEPTH);
+        let of = |own| chain(own).zip(1..).map(move |(ancestor, depth)| (own.process_key.as_str(), depth, ancestor));
+        self.processes.values().flat_map(of).collect()
+    }
+}
+
+type Ancestor<'r> = (&'r str, i64, &'r ProcessRecord);
+
+fn ancestor_value<'r>((key, depth, ancestor): &'r Ancestor<'r>, column: usize) -> Value<'r> {
+    match column {
+        0 => Value::from(*key),
+        1 => Value::from(*depth),
+        2 => Value::from(ancestor.process_key.as_str()),
+        _ => PROCESS.get(column - 2).map_or(Value::Null, |own| (own.get)(ancestor)),
+    }
+}
+
 impl TableSource for Recorded {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let columns = wanted.projection.as_slice();
         let batch = match table {
             Table::ProcessEvents => build(table, columns, self.events.iter(), event_value)?,
             Table::Processes => batch_of(table, PROCESS, columns, self.processes.values())?,
+            Table::Ancestors => {
+                let rows = self.ancestors();
+                build(table, columns, rows.iter(), ancestor_value)?
+            }
             // Nothing of these is recorded.
             _ => return Ok(Box::new(std::iter::empty())),
         };

@@ -119,7 +119,7 @@ impl Compiler {
         // A rule reads the rows of events also where it says `processes`: each is the state of a process at that event.
         let events = session::with_tables(&base, |table| Provider {
             table,
-            schema: batch::schema(if table.is_observed() { Table::ProcessEvents } else { table }, None),
+            schema: batch::schema(if table.is_standing() { Table::ProcessEvents } else { table }, None),
             source: Arc::clone(&nothing),
             touched: touched.clone(),
         })?;

@@ -3,7 +3,7 @@
 use super::lower::{Parameters, lower_query};
 use super::query::{Queries, QueryError};
 use super::session;
-use super::source::{Nothing, TableSource, Touched, provider};
+use super::source::{Survey, TableSource, Touched, provider};
 use super::{error::Refusal, lower::Lowered};
 use crate::models::catalog::Table;
 use crate::models::time;
@@ -36,16 +36,22 @@ pub struct Read {
     pub from: Option<i64>,
     /// Until when; nothing where it has no such bound.
     pub to: Option<i64>,
+    /// How much of the table that is, where its owner can tell.
+    pub survey: Option<Survey>,
 }
 
 impl Queries {
     /// Plans a query and tells what it would read.
     ///
     /// # Errors
-    /// When it is refused or cannot be planned.
-    pub async fn explain(&self, sql: &str, parameters: &Parameters) -> Result<Explained, QueryError> {
+    /// When it is refused or cannot be planned, or the source cannot be asked.
+    pub async fn explain(
+        &self,
+        sql: &str,
+        parameters: &Parameters,
+        source: Arc<dyn TableSource>,
+    ) -> Result<Explained, QueryError> {
         let lowered = lower_query(sql, parameters, time::now_ns())?;
-        let source: Arc<dyn TableSource> = Arc::new(Nothing);
         let touched = Touched::default();
         let failed = |error: DataFusionError| QueryError::Failed(error.to_string());
         let state = session::with_tables(self.base(), |table| provider(table, &source, &touched)).map_err(failed)?;
@@ -56,11 +62,13 @@ impl Queries {
         collect(&plan, &mut reads).map_err(refused)?;
         // The stretches of time are known when the tables are asked.
         state.create_physical_plan(&plan).await.map_err(refused)?;
-        let mut touched = touched.list();
+        let mut touched = touched.wanted();
         for read in &mut reads {
-            if let Some(index) = touched.iter().position(|(table, ..)| Some(*table) == read.table) {
-                let (_, from, to) = touched.remove(index);
-                (read.from, read.to) = (Some(from).filter(|ns| *ns > i64::MIN), Some(to).filter(|ns| *ns < i64::MAX));
+            if let Some(index) = touched.iter().position(|(table, _)| Some(*table) == read.table) {
+                let (table, wanted) = touched.remove(index);
+                read.from = Some(wanted.from).filter(|ns| *ns > i64::MIN);
+                read.to = Some(wanted.to).filter(|ns| *ns < i64::MAX);
+                read.survey = source.survey(table, &wanted).map_err(|error| QueryError::Failed(error.to_string()))?;
             }
         }
         let plan = plan.display_indent().to_string().lines().map(str::to_owned).collect();
@@ -94,5 +102,6 @@ fn read(scan: &TableScan) -> Read {
         pushed_down: scan.filters.iter().map(Expr::to_string).collect(),
         from: None,
         to: None,
+        survey: None,
     }
 }

@@ -38,6 +38,17 @@ pub struct Wanted {
     pub conditions: Vec<Condition>,
 }
 
+/// What a scan would read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// All blocks of the table.
+    pub blocks: u64,
+    /// Those of them that would be read.
+    pub blocks_read: u64,
+    /// The most rows that would be looked at.
+    pub rows_at_most: u64,
+}
+
 /// Gives the rows of tables.
 pub trait TableSource: Send + Sync {
     /// The rows of a table in the shape of [`batch::schema`] with the wanted columns.
@@ -45,19 +56,33 @@ pub trait TableSource: Send + Sync {
     /// # Errors
     /// When the rows cannot be read; the iterator gives errors of its own.
     fn scan(&self, table: Table, wanted: &Wanted) -> std::result::Result<Batches, SourceError>;
+
+    /// What that would read, without reading it; nothing where it cannot be told.
+    ///
+    /// # Errors
+    /// When it cannot be found out.
+    fn survey(&self, _table: Table, _wanted: &Wanted) -> std::result::Result<Option<Survey>, SourceError> {
+        Ok(None)
+    }
 }
 
-/// Which stretches of which tables a query has read.
+/// What a query has wanted of which tables.
 #[derive(Clone, Debug, Default)]
-pub struct Touched(Arc<Mutex<Vec<(Table, i64, i64)>>>);
+pub struct Touched(Arc<Mutex<Vec<(Table, Wanted)>>>);
 
 impl Touched {
-    fn note(&self, table: Table, from: i64, to: i64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((table, from, to));
+    fn note(&self, table: Table, wanted: &Wanted) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((table, wanted.clone()));
     }
 
     /// Table, from and to, both included, in nanoseconds since 1970-01-01 UTC.
     pub fn list(&self) -> Vec<(Table, i64, i64)> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(table, wanted)| (*table, wanted.from, wanted.to)).collect()
+    }
+
+    /// Each reading, in the order in which they were planned.
+    pub(super) fn wanted(&self) -> Vec<(Table, Wanted)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -114,7 +139,7 @@ impl TableProvider for Provider {
                 Restriction::Column(condition) => wanted.conditions.push(condition),
             }
         }
-        self.touched.note(self.table, wanted.from, wanted.to);
+        self.touched.note(self.table, &wanted);
         let schema = Arc::new(self.schema.project(&wanted.projection)?);
         let scan = Scan { table: self.table, schema: Arc::clone(&schema), source: Arc::clone(&self.source), wanted };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(scan)], None, None, false, limit)?))

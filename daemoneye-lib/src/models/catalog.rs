@@ -4,6 +4,13 @@ use crate::models::columns::{ALERT, Column, EVENT, PROCESS};
 use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN};
 use crate::proto::ipc::ColumnKind;
 
+/// The columns with which a row of `processes.ancestors` begins; those of the ancestor follow, without its key.
+pub(crate) const ANCESTOR: [(&str, ColumnKind); 3] =
+    [("process_key", ColumnKind::Text), ("depth", ColumnKind::Integer), ("ancestor_key", ColumnKind::Text)];
+
+/// How far up `processes.ancestors` follows parents: what the host tells may run in a circle.
+pub(crate) const MAX_DEPTH: usize = 64;
+
 /// A table that an operator can query.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Table {
@@ -11,6 +18,8 @@ pub enum Table {
     Processes,
     /// An event.
     ProcessEvents,
+    /// An ancestor of a process.
+    Ancestors,
     /// An enumeration of all processes.
     Scans,
     /// A stretch of blindness and its reason.
@@ -29,9 +38,10 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Processes,
         Self::ProcessEvents,
+        Self::Ancestors,
         Self::Scans,
         Self::Gaps,
         Self::Collectors,
@@ -46,6 +56,7 @@ impl Table {
         match self {
             Self::Processes => ("processes", "current"),
             Self::ProcessEvents => ("processes", "events"),
+            Self::Ancestors => ("processes", "ancestors"),
             Self::Scans => ("system", "scans"),
             Self::Gaps => ("system", "gaps"),
             Self::Collectors => ("system", "collectors"),
@@ -83,6 +94,7 @@ impl Table {
         match self {
             Self::Processes => list(PROCESS),
             Self::ProcessEvents => list(EVENT).into_iter().chain(list(PROCESS)).collect(),
+            Self::Ancestors => ANCESTOR.iter().copied().chain(list(PROCESS).into_iter().skip(1)).collect(),
             Self::Scans => list(SCAN),
             Self::Gaps => list(GAP),
             Self::Collectors => list(COLLECTOR),
@@ -95,6 +107,11 @@ impl Table {
 
     /// Whether its rows are what collectors saw, so that a gap makes an answer from it doubtful.
     pub const fn is_observed(self) -> bool {
+        matches!(self, Self::Processes | Self::ProcessEvents | Self::Ancestors)
+    }
+
+    /// Whether each of its rows is what one event says, so that a rule can judge it as it comes.
+    pub const fn is_standing(self) -> bool {
         matches!(self, Self::Processes | Self::ProcessEvents)
     }
 }

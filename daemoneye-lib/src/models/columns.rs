@@ -201,8 +201,9 @@ pub static ALERT: &[Column<Alert>] = columns! {
     dedup_key Json = |a| a.dedup_key.as_str();
     tags Json = |a| array(&a.tags);
     author Text = |a| a.author.as_str();
-    process_key Text = |a| a.process_key.as_str();
-    pid Integer = |a| a.pid;
+    // A row that names no process, such as a count, has neither.
+    process_key Text = |a| Some(a.process_key.as_str()).filter(|key| !key.is_empty()).map_or(Value::Null, Value::from);
+    pid Integer = |a| (a.pid > 0).then_some(a.pid);
     name Text = |a| &a.name;
     executable_path Text = |a| &a.executable_path;
     row Json = |a| a.row.as_str();

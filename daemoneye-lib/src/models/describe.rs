@@ -22,6 +22,7 @@ pub fn column(table: Table, column: &str) -> Option<&'static str> {
 static TABLES: &[(&str, &str)] = &[
     ("processes.current", "a process with its latest image; ended ones stay until retention"),
     ("processes.events", "an event of a process: exec, fork, exit, seen, changed"),
+    ("processes.ancestors", "an ancestor of a process: its parent at depth 1, the parent's parent at 2, up to 64"),
     ("system.scans", "an enumeration of all processes"),
     ("system.gaps", "a stretch in which something was not seen, and why"),
     ("system.collectors", "a collector, how it observes, how it is"),
@@ -35,6 +36,7 @@ type Columns = &'static [(&'static str, &'static str)];
 
 static OF_TABLES: &[(&str, Columns)] = &[
     ("processes.events", EVENT),
+    ("processes.ancestors", ANCESTOR),
     ("system.scans", SCAN),
     ("system.gaps", GAP),
     ("system.collectors", COLLECTOR),
@@ -48,6 +50,12 @@ static EVENT: Columns = &[
     ("event_id", "the event's own id: epoch and sequence"),
     ("event_type", "exec, fork, exit, seen or changed; a start is exec or seen"),
     ("event_time", "when it was observed"),
+];
+
+static ANCESTOR: Columns = &[
+    ("process_key", "whose ancestor it is"),
+    ("depth", "1 for the parent, 2 for the parent's parent"),
+    ("ancestor_key", "the ancestor's process_key; the columns that follow are the ancestor's"),
 ];
 
 static PROCESS: Columns = &[

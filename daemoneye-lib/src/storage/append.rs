@@ -2,9 +2,10 @@
 
 use super::current::Current;
 use super::error::{InStore, StoreError};
+use super::gaps;
 use super::head::Runs;
 use super::store::Store;
-use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, GAPS, HEAD, META, SCANS};
+use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, HEAD, META, SCANS};
 use crate::models::event::{Epoch, IdentifiedEvent, event_id};
 use crate::models::rows::{GapRow, ScanRow};
 use crate::models::time;
@@ -68,49 +69,6 @@ impl Store {
                 appending.batch(batch)?;
             }
             appending.finish(evaluated)
-        })
-    }
-
-    /// Records a stretch of blindness that the agent itself knows of. While one of the same kind is open for the collector,
-    /// nothing is added.
-    ///
-    /// # Errors
-    /// When the store cannot take it.
-    pub fn open_gap(&self, collector: &str, gap: Gap) -> Result<(), StoreError> {
-        self.write(|write| {
-            let mut open = false;
-            for entry in write.open_table(GAPS).in_store(&self.path)?.iter().in_store(&self.path)? {
-                let row = decode::<GapRow>(&self.path, "a gap", entry.in_store(&self.path)?.1.value())?;
-                open |= row.collector == collector && row.gap.kind == gap.kind && row.gap.to.is_none();
-            }
-            if !open {
-                insert_gap(write, &self.path, collector, gap)?;
-            }
-            Ok(())
-        })
-    }
-}
-
-impl Store {
-    /// Ends every open gap of this kind.
-    ///
-    /// # Errors
-    /// When the store cannot take it.
-    pub fn close_gaps(&self, kind: &str, to: i64) -> Result<(), StoreError> {
-        self.write(|write| {
-            let mut table = write.open_table(GAPS).in_store(&self.path)?;
-            let mut open = Vec::new();
-            for entry in table.iter().in_store(&self.path)? {
-                let row = decode::<GapRow>(&self.path, "a gap", entry.in_store(&self.path)?.1.value())?;
-                if row.gap.kind == kind && row.gap.to.is_none() {
-                    open.push(row);
-                }
-            }
-            for mut row in open {
-                row.gap.to = Some(to.max(row.gap.from));
-                table.insert(row.gap_id, row.encode_to_vec().as_slice()).in_store(&self.path)?;
-            }
-            Ok(())
         })
     }
 }
@@ -267,7 +225,7 @@ impl<'t> Appending<'t> {
     }
 
     fn gap(&mut self, collector: &str, gap: Gap) -> Result<(), StoreError> {
-        let row = insert_gap(self.write, self.path, collector, gap)?;
+        let row = gaps::insert(self.write, self.path, collector, gap)?;
         self.done.gaps.push(row);
         Ok(())
     }
@@ -295,14 +253,6 @@ impl<'t> Appending<'t> {
     ) -> Result<(), StoreError> {
         self.hole(batch, memory, until, "undecodable", Some(1), &format!("the collector sent {why}"))
     }
-}
-
-fn insert_gap(write: &WriteTransaction, path: &Path, collector: &str, gap: Gap) -> Result<GapRow, StoreError> {
-    let mut table = write.open_table(GAPS).in_store(path)?;
-    let gap_id = table.last().in_store(path)?.map_or(1, |(last, _)| last.value() + 1);
-    let row = GapRow { gap_id, collector: collector.to_owned(), gap };
-    table.insert(gap_id, row.encode_to_vec().as_slice()).in_store(path)?;
-    Ok(row)
 }
 
 /// The keys of a collector's epochs.

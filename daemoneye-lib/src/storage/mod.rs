@@ -11,6 +11,7 @@
 //! The writer is one thread (the agent's pipeline); a snapshot may be used anywhere.
 
 mod alerts;
+mod ancestors;
 mod append;
 mod block;
 mod codec;
@@ -24,6 +25,7 @@ mod directory;
 mod directory;
 mod error;
 mod filter;
+mod gaps;
 mod head;
 mod partition;
 mod read;
@@ -38,6 +40,7 @@ mod tables;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
+pub use read::Survey;
 pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
 pub use statistics::{Extent, TableSize, Verified};

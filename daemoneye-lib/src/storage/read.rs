@@ -58,6 +58,24 @@ impl Blocks {
         self
     }
 
+    /// How many blocks would be read, without reading them.
+    pub(super) fn survey(self) -> Result<Survey, StoreError> {
+        let table = self.read.open_table(PARTITIONS).in_store(&self.path)?;
+        let all = partition::list(&table, &self.path, self.series)?.iter().map(|(_, row)| row.blocks).sum();
+        let mut survey = Survey { blocks: all, ..Survey::default() };
+        let mut reading = self.read(Vec::new());
+        while let Some(number) = reading.blocks.partitions.pop_front() {
+            reading.enter(number)?;
+            while let Some((first, header)) = reading.queue.pop_front() {
+                if reading.filters_allow(first)? {
+                    survey.blocks_read += 1;
+                    survey.rows_at_most += u64::from(header.rows);
+                }
+            }
+        }
+        Ok(survey)
+    }
+
     /// Batches of the columns, a block each; blocks without a row that matters have none.
     pub(super) fn read(self, projection: Vec<usize>) -> Reading {
         let hashes = self.conditions.iter().map(|condition| hashes(&condition.test)).collect();
@@ -72,6 +90,17 @@ fn hashes(test: &Test) -> Option<Vec<u64>> {
         Test::Integers(numbers) => Some(numbers.iter().map(|number| hash_number(*number)).collect()),
         Test::Between(..) => None,
     }
+}
+
+/// What a reading would take, as far as headers and filters tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// All blocks of the table.
+    pub blocks: u64,
+    /// Those of them that would be read.
+    pub blocks_read: u64,
+    /// Rows in these, and rows that are not in blocks.
+    pub rows_at_most: u64,
 }
 
 /// Blocks on their way out.

@@ -6,18 +6,18 @@
 
 use super::append::decode;
 use super::error::{InStore, StoreError};
+use super::gaps;
 use super::head::{events_of, run};
 use super::partition::{self, Names};
 use super::series::Series;
 use super::store::Store;
 use super::tables::{
-    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, GAPS, HEAD, META, PARTITIONS, PartitionRow, REVIVED,
-    SCANS,
+    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, ENDED, GAPS, HEAD, META, PARTITIONS, PartitionRow,
+    REVIVED, SCANS,
 };
-use crate::models::rows::GapRow;
 use crate::proto::common::{Alert, ProcessRecord};
 use prost::Message as _;
-use redb::{ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, WriteTransaction};
 use std::collections::BTreeSet;
 
 /// Partitions that one transaction drops.
@@ -67,6 +67,28 @@ struct Plan {
     whole: Vec<(u64, PartitionRow)>,
     /// Of which the oldest blocks go.
     partly: Vec<(u64, PartitionRow)>,
+    /// Keys of processes that are not in a block.
+    ended: Vec<String>,
+    /// Ids of alerts.
+    alerts: Vec<String>,
+    /// Whether runs of the head, scans or gaps go.
+    others: bool,
+}
+
+impl Plan {
+    fn is_nothing(&self) -> bool {
+        let Self { whole, partly, ended, alerts, others } = self;
+        whole.is_empty() && partly.is_empty() && ended.is_empty() && alerts.is_empty() && !others
+    }
+}
+
+/// An `Alert` without what its removal need not know.
+#[derive(Clone, PartialEq, prost::Message)]
+struct AlertAge {
+    #[prost(string, tag = "1")]
+    alert_id: String,
+    #[prost(int64, tag = "7")]
+    last_seen: i64,
 }
 
 impl Store {
@@ -77,6 +99,9 @@ impl Store {
     pub fn prune(&self, keep: Keep, dry_run: bool) -> Result<Removed, StoreError> {
         let mut plan = self.plan(keep)?;
         let mut removed = Removed::default();
+        if plan.is_nothing() {
+            return Ok(removed);
+        }
         while !dry_run && plan.whole.len() > AT_ONCE {
             let now: Vec<_> = plan.whole.drain(..AT_ONCE).collect();
             self.write(|write| now.iter().try_for_each(|part| self.drop_partition(write, part, &mut removed)))?;
@@ -89,10 +114,10 @@ impl Store {
                     self.drop_blocks(write, *number, row.clone(), since, &mut removed)?;
                 }
                 self.drop_runs(write, since, &mut removed)?;
-                self.drop_ended(write, since, &mut removed)?;
+                self.drop_ended(write, &plan.ended, since, &mut removed)?;
                 self.drop_scans_and_gaps(write, since, &mut removed)?;
             }
-            self.drop_alerts(write, keep.alerts_since, &mut removed)?;
+            self.drop_alerts(write, &plan.alerts, keep.alerts_since, &mut removed)?;
             Ok(removed)
         };
         let last = if dry_run { self.try_out(rest)? } else { self.write(rest)? };
@@ -104,8 +129,34 @@ impl Store {
         })
     }
 
+    /// Finds out what is to go without holding up what arrives.
     fn plan(&self, keep: Keep) -> Result<Plan, StoreError> {
         let read = self.database()?.begin_read().in_store(&self.path)?;
+        let mut plan = self.plan_partitions(&read, keep)?;
+        if let Some(since) = keep.since {
+            let path = &self.path;
+            for (number, row) in std::mem::take(&mut plan.partly) {
+                let blocks = read.open_table(Names::of(number).blocks()).in_store(path)?;
+                let oldest = blocks.iter().in_store(path)?.map(|entry| -> Result<i64, StoreError> {
+                    Ok(decode::<BlockHeader>(path, "a block's header", entry.in_store(path)?.1.value())?.max_time)
+                });
+                if oldest.collect::<Result<Vec<_>, _>>()?.into_iter().any(|newest| newest < since) {
+                    plan.partly.push((number, row));
+                }
+            }
+            plan.ended = self.old_processes(&read, since)?;
+            let evaluated = read.open_table(META).in_store(path)?.get("evaluated").in_store(path)?;
+            let evaluated = evaluated.map_or(0, |row| row.value());
+            let scans = read.open_table(SCANS).in_store(path)?;
+            plan.others = !self.old_runs(&read.open_table(HEAD).in_store(path)?, evaluated, since)?.is_empty()
+                || scans.first().in_store(path)?.is_some_and(|(key, _)| key.value().0 < since)
+                || !gaps::old(&read.open_table(GAPS).in_store(path)?, path, since)?.is_empty();
+        }
+        plan.alerts = self.old_alerts(&read, keep.alerts_since)?;
+        Ok(plan)
+    }
+
+    fn plan_partitions(&self, read: &ReadTransaction, keep: Keep) -> Result<Plan, StoreError> {
         let table = read.open_table(PARTITIONS).in_store(&self.path)?;
         let mut plan = Plan::default();
         let mut kept = Vec::new();
@@ -230,13 +281,15 @@ impl Store {
         Ok(())
     }
 
-    /// Drops runs of the head, oldest first, that the rules have seen and that hold nothing from `since` on.
-    fn drop_runs(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+    /// Runs of the head, oldest first, that the rules have seen and that hold nothing from `since` on: first row, rows, newest
+    /// time.
+    fn old_runs(
+        &self,
+        head: &impl ReadableTable<u64, &'static [u8]>,
+        evaluated: u64,
+        since: i64,
+    ) -> Result<Vec<(u64, u64, i64)>, StoreError> {
         let path = &self.path;
-        let meta = write.open_table(META).in_store(path)?;
-        let evaluated = meta.get("evaluated").in_store(path)?.map_or(0, |row| row.value());
-        drop(meta);
-        let mut head = write.open_table(HEAD).in_store(path)?;
         let mut old = Vec::new();
         for entry in head.iter().in_store(path)? {
             let (first, value) = entry.in_store(path)?;
@@ -247,7 +300,16 @@ impl Store {
             }
             old.push((first.value(), events.len() as u64, newest));
         }
-        for (first, rows, newest) in old {
+        Ok(old)
+    }
+
+    fn drop_runs(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+        let path = &self.path;
+        let meta = write.open_table(META).in_store(path)?;
+        let evaluated = meta.get("evaluated").in_store(path)?.map_or(0, |row| row.value());
+        drop(meta);
+        let mut head = write.open_table(HEAD).in_store(path)?;
+        for (first, rows, newest) in self.old_runs(&head, evaluated, since)? {
             head.remove(first).in_store(path)?;
             removed.events += rows;
             self.remember(write, "removed_events", newest)?;
@@ -255,23 +317,53 @@ impl Store {
         Ok(())
     }
 
-    /// Drops processes that ended before `since` and are not in a block.
-    fn drop_ended(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+    /// Processes that ended before `since` and are not in a block. They ended in about the order in which their ends are kept:
+    /// while the first of these is young enough, the others are not looked at, unless some were heard of again.
+    fn old_processes(&self, read: &ReadTransaction, since: i64) -> Result<Vec<String>, StoreError> {
         let path = &self.path;
-        let mut table = write.open_table(CURRENT).in_store(path)?;
-        let mut old = Vec::new();
-        for entry in table.iter().in_store(path)? {
-            let record: ProcessRecord = decode(path, "a process", entry.in_store(path)?.1.value())?;
-            if record.end_time.is_some_and(|end| end < since) {
-                old.push(record.process_key);
+        let current = read.open_table(CURRENT).in_store(path)?;
+        let mut due = !read.open_table(REVIVED).in_store(path)?.is_empty().in_store(path)?;
+        for entry in read.open_table(ENDED).in_store(path)?.iter().in_store(path)? {
+            let (_, key) = entry.in_store(path)?;
+            if let Some(record) = current.get(key.value()).in_store(path)? {
+                let record: ProcessRecord = decode(path, "a process", record.value())?;
+                due |= record.end_time.is_some_and(|end| end < since);
+                break;
             }
         }
-        let mut revived = write.open_table(REVIVED).in_store(path)?;
-        for key in &old {
-            table.remove(key.as_str()).in_store(path)?;
-            revived.remove(key.as_str()).in_store(path)?;
+        let mut old = Vec::new();
+        if due {
+            for entry in current.iter().in_store(path)? {
+                let record: ProcessRecord = decode(path, "a process", entry.in_store(path)?.1.value())?;
+                if record.end_time.is_some_and(|end| end < since) {
+                    old.push(record.process_key);
+                }
+            }
         }
-        removed.processes += old.len() as u64;
+        Ok(old)
+    }
+
+    fn drop_ended(
+        &self,
+        write: &WriteTransaction,
+        keys: &[String],
+        since: i64,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
+        let path = &self.path;
+        let mut table = write.open_table(CURRENT).in_store(path)?;
+        let mut revived = write.open_table(REVIVED).in_store(path)?;
+        for key in keys {
+            let record = table.get(key.as_str()).in_store(path)?;
+            let record: Option<ProcessRecord> =
+                record.map(|record| decode(path, "a process", record.value())).transpose()?;
+            // It may have been heard of since.
+            if record.is_some_and(|record| record.end_time.is_some_and(|end| end < since)) {
+                table.remove(key.as_str()).in_store(path)?;
+                revived.remove(key.as_str()).in_store(path)?;
+                removed.processes += 1;
+            }
+        }
         Ok(())
     }
 
@@ -286,57 +378,58 @@ impl Store {
         let before = scans.len().in_store(path)?;
         scans.retain_in(..(since, ""), |_, _| false).in_store(path)?;
         removed.scans += before - scans.len().in_store(path)?;
-        let mut gaps = write.open_table(GAPS).in_store(path)?;
-        let mut old = Vec::new();
-        for entry in gaps.iter().in_store(path)? {
-            let row: GapRow = decode(path, "a gap", entry.in_store(path)?.1.value())?;
-            if row.gap.to.is_some_and(|to| to < since) {
-                old.push(row.gap_id);
-            }
-        }
-        // The newest stays, so that its number is not given again.
-        let newest = gaps.last().in_store(path)?.map(|(id, _)| id.value());
-        for id in old.into_iter().filter(|id| Some(*id) != newest) {
-            gaps.remove(id).in_store(path)?;
-            removed.gaps += 1;
-        }
+        removed.gaps += gaps::drop_old(write, path, since)?;
         Ok(())
     }
 
-    /// Drops alerts that were last seen before `since`, and the oldest of too many, with all that belongs to them.
+    /// Alerts that were last seen before `since`, and the oldest of too many.
+    fn old_alerts(&self, read: &ReadTransaction, since: Option<i64>) -> Result<Vec<String>, StoreError> {
+        let path = &self.path;
+        let table = read.open_table(ALERTS).in_store(path)?;
+        let count = table.len().in_store(path)?;
+        if since.is_none() && count <= MAX_ALERTS {
+            return Ok(Vec::new());
+        }
+        let mut ages = Vec::new();
+        for entry in table.iter().in_store(path)? {
+            let AlertAge { alert_id, last_seen } = decode(path, "an alert", entry.in_store(path)?.1.value())?;
+            ages.push((last_seen, alert_id));
+        }
+        ages.sort_unstable();
+        let too_many = usize::try_from(count.saturating_sub(MAX_ALERTS)).unwrap_or(usize::MAX);
+        let too_old = ages.iter().take_while(|(seen, _)| since.is_some_and(|since| *seen < since)).count();
+        Ok(ages.into_iter().take(too_many.max(too_old)).map(|(_, id)| id).collect())
+    }
+
+    /// Drops alerts with all that belongs to them.
     fn drop_alerts(
         &self,
         write: &WriteTransaction,
+        ids: &[String],
         since: Option<i64>,
         removed: &mut Removed,
     ) -> Result<(), StoreError> {
         let path = &self.path;
         let mut table = write.open_table(ALERTS).in_store(path)?;
-        let count = table.len().in_store(path)?;
-        if since.is_none() && count <= MAX_ALERTS {
-            return Ok(());
-        }
-        let mut alerts: Vec<(i64, String, (String, String))> = Vec::new();
-        for entry in table.iter().in_store(path)? {
-            let alert: Alert = decode(path, "an alert", entry.in_store(path)?.1.value())?;
-            alerts.push((alert.last_seen, alert.alert_id, (alert.rule_id, alert.dedup_key)));
-        }
-        alerts.sort_unstable();
-        let too_many = usize::try_from(count.saturating_sub(MAX_ALERTS)).unwrap_or(usize::MAX);
-        let too_old = alerts.iter().take_while(|(seen, ..)| since.is_some_and(|since| *seen < since)).count();
         let mut keys = write.open_table(ALERT_KEYS).in_store(path)?;
         let mut deliveries = write.open_table(DELIVERIES).in_store(path)?;
         let mut due = write.open_table(DUE).in_store(path)?;
-        for (seen, id, (rule, dedup)) in alerts.into_iter().take(too_many.max(too_old)) {
-            table.remove(id.as_str()).in_store(path)?;
-            let key = (rule.as_str(), dedup.as_str());
+        for id in ids.iter().map(String::as_str) {
+            let alert = table.get(id).in_store(path)?;
+            let alert: Option<Alert> = alert.map(|alert| decode(path, "an alert", alert.value())).transpose()?;
+            // It may have been seen since.
+            let too_many = table.len().in_store(path)? > MAX_ALERTS;
+            let goes = |alert: &Alert| too_many || since.is_some_and(|since| alert.last_seen < since);
+            let Some(alert) = alert.filter(goes) else { continue };
+            table.remove(id).in_store(path)?;
+            let key = (alert.rule_id.as_str(), alert.dedup_key.as_str());
             if keys.get(key).in_store(path)?.is_some_and(|newest| newest.value() == id) {
                 keys.remove(key).in_store(path)?;
             }
-            deliveries.retain_in((id.as_str(), "")..=(id.as_str(), "\u{10ffff}"), |_, _| false).in_store(path)?;
-            due.retain_in((id.as_str(), "")..=(id.as_str(), "\u{10ffff}"), |_, ()| false).in_store(path)?;
+            deliveries.retain_in((id, "")..=(id, "\u{10ffff}"), |_, _| false).in_store(path)?;
+            due.retain_in((id, "")..=(id, "\u{10ffff}"), |_, ()| false).in_store(path)?;
             removed.alerts += 1;
-            self.remember(write, "removed_alerts", seen)?;
+            self.remember(write, "removed_alerts", alert.last_seen)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::append::{decode, epochs_of};
 use super::damage::Damage;
 use super::error::{InStore, StoreError};
 use super::head::{self, events_of, events_where, run, run_with};
-use super::read::Blocks;
+use super::read::{Blocks, Survey};
 use super::series::Series;
 use super::sieve::Sieve;
 use super::tables::{
@@ -51,6 +51,7 @@ impl TimeRange {
 }
 
 /// The store as it was at one commit.
+#[derive(Clone)]
 pub struct Snapshot {
     pub(super) read: Arc<ReadTransaction>,
     pub(super) path: PathBuf,
@@ -90,6 +91,32 @@ impl Snapshot {
             Some(rows.and_then(|rows| head::batch_of(&path, &rows, &head_projection)))
         });
         Ok(self.damage.watched(&self.path, sealed.read(projection).chain(fresh)))
+    }
+
+    /// What [`Self::events_where`] would read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn survey_events(&self, range: TimeRange, conditions: &[Condition]) -> Result<Survey, StoreError> {
+        let sealed = Blocks::of(&self.read, &self.path, Series::Events, (range.from, range.to), conditions.to_vec())?;
+        let survey = sealed.survey()?;
+        let mut fresh = 0;
+        for entry in self.open(HEAD)?.iter().in_store(&self.path)? {
+            fresh += run(&self.path, entry.in_store(&self.path)?.1.value())?.items.len() as u64;
+        }
+        Ok(Survey { rows_at_most: survey.rows_at_most + fresh, ..survey })
+    }
+
+    /// What [`Self::processes_where`] would read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn survey_processes(&self, conditions: &[Condition]) -> Result<Survey, StoreError> {
+        use redb::ReadableTableMetadata as _;
+        let ended = Blocks::of(&self.read, &self.path, Series::Ended, (i64::MIN, i64::MAX), conditions.to_vec())?;
+        let survey = ended.survey()?;
+        let present = self.open(CURRENT)?.len().in_store(&self.path)?;
+        Ok(Survey { rows_at_most: survey.rows_at_most + present, ..survey })
     }
 
     /// Processes: all, or the one of this key.

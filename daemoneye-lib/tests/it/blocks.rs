@@ -64,6 +64,26 @@ fn only_rows_that_meet_a_condition_are_given() {
     assert_eq!(given("pid", Test::Between(11_990, 12_010)), 21);
 }
 
+#[test]
+fn what_would_be_read_is_known_without_reading_it() {
+    let survey = |sql: &str| {
+        let columns = Table::ProcessEvents.columns();
+        let column = columns.iter().position(|(name, _)| *name == "process_key").unwrap();
+        let conditions = [Condition { column, test: texts(&[sql]) }];
+        blocks().1.snapshot().unwrap().survey_events(TimeRange::ALL, &conditions).unwrap()
+    };
+    let found = survey(&key(4_711));
+    assert_eq!((found.blocks, found.blocks_read), (6, 1));
+    assert_eq!(found.rows_at_most, u64::from(BLOCK + FRESH));
+    assert_eq!(survey("no key").blocks_read, 0);
+    let early = TimeRange { from: MIDNIGHT, to: MIDNIGHT + 3_000 };
+    assert_eq!(blocks().1.snapshot().unwrap().survey_events(early, &[]).unwrap().blocks_read, 2);
+    assert_eq!(
+        blocks().1.snapshot().unwrap().survey_processes(&[]).unwrap().rows_at_most,
+        u64::from(BLOCKS * BLOCK + FRESH)
+    );
+}
+
 fn count(table: &str, condition: &str) -> String {
     let source = Arc::new(Stored(blocks().1.snapshot().unwrap()));
     let sql = format!("SELECT count(*) FROM {table} WHERE {condition}");

@@ -134,6 +134,7 @@ impl TableSource for Stored {
         let rows = match table {
             Table::ProcessEvents => self.0.events_where(&wanted.projection, range, &wanted.conditions)?,
             Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
+            Table::Ancestors => self.0.ancestors_where(&wanted.projection, &wanted.conditions)?,
             other => return Err(format!("{other:?} is not part of this test").into()),
         };
         Ok(Box::new(rows.map(|batch| batch.map_err(SourceError::from))))

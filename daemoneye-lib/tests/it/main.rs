@@ -1,6 +1,7 @@
 //! Storage and detection as their callers meet them: through the public interface, on files and on rows.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed test panics")]
 
+mod ancestors;
 mod blocks;
 mod crashes;
 mod dialect;

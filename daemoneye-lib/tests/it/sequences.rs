@@ -110,10 +110,46 @@ fn a_gap_that_is_open_is_not_opened_again() {
     assert_eq!(gaps(&store).len(), 1);
     store.open_gap("netmond", gap("polling", None)).unwrap();
     store.open_gap(COLLECTOR, gap("collector_down", Some(2))).unwrap();
-    store.open_gap(COLLECTOR, gap("collector_down", Some(3))).unwrap();
+    store.open_gap("netmond", gap("collector_down", Some(3))).unwrap();
     assert_eq!(gaps(&store).len(), 4);
     let ids: Vec<_> = store.snapshot().unwrap().gaps().unwrap().iter().map(|row| row.gap_id).collect();
     assert_eq!(ids, [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_gap_that_goes_on_is_one_gap() {
+    let (_directory, store) = store();
+    let gap = |from, to| {
+        item(Item::Gap(Gap { kind: "lost".into(), from, to: Some(to), count: Some(3), reason: "full".into() }))
+    };
+    store.append(&[arrived(1, 1, vec![gap(1, 5), gap(5, 8), gap(2, 3), gap(9, 10)])], 0).unwrap();
+    let rows: Vec<_> = store.snapshot().unwrap().gaps().unwrap().into_iter().map(|row| row.gap).collect();
+    let stretches: Vec<_> = rows.iter().map(|gap| (gap.from, gap.to, gap.count)).collect();
+    assert_eq!(stretches, [(1, Some(8), Some(9)), (9, Some(10), Some(3))], "between 8 and 9 it saw");
+}
+
+#[test]
+fn whatever_a_collector_sends_there_are_not_many_gaps_and_none_is_forgotten() {
+    let (_directory, store) = store();
+    const EACH: i64 = 1_500;
+    let gap = |kind: String, at: i64, to| Gap { kind, from: at, to, count: Some(1), reason: format!("at {at}") };
+    let closed = (0..EACH).map(|at| item(Item::Gap(gap("lost".into(), at * 10, Some(at * 10 + 1)))));
+    let kinds = (0..EACH).map(|at| item(Item::Gap(gap(format!("kind-{at}"), at * 10, Some(at * 10 + 1)))));
+    let open = (0..EACH).map(|at| item(Item::Gap(gap(format!("open-{at}"), at * 10, None))));
+    let garbage = (0..EACH).map(|at| format!("no item {at}").into_bytes());
+    store.append(&[arrived(1, 1, closed.chain(kinds).chain(open).chain(garbage).collect())], 0).unwrap();
+    let gaps = store.snapshot().unwrap().gaps().unwrap();
+    assert!(gaps.len() <= 1_000, "{}", gaps.len());
+    assert!(gaps.iter().filter(|row| row.gap.to.is_none()).count() <= 33);
+    let counted: u64 = gaps.iter().filter(|row| row.gap.to.is_some()).filter_map(|row| row.gap.count).sum();
+    assert_eq!(counted, 3 * EACH.unsigned_abs(), "each that is closed counts");
+    for at in 0..EACH {
+        let covered = |row: &&daemoneye_lib::models::rows::GapRow| {
+            row.gap.from <= at * 10 && row.gap.to.is_some_and(|to| to > at * 10)
+        };
+        assert!(gaps.iter().find(covered).is_some(), "{at}");
+    }
+    assert!(gaps.iter().any(|row| row.gap.reason.starts_with("several stretches, kept as one: ")), "it says so");
 }
 
 #[test]

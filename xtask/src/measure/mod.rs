@@ -10,6 +10,7 @@ mod builds;
 mod crowd;
 mod enumeration;
 mod peer;
+mod soak;
 mod stages;
 mod table;
 mod usage;
@@ -17,6 +18,7 @@ mod usage;
 use crate::interrupt::Interrupt;
 use crate::programs;
 use crowd::Crowd;
+pub(crate) use soak::{Soak, run as soak};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -43,7 +45,9 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<(), Failure
         programs::build(Some(&options.profile))?;
     }
     if !programs::is_built_in(&options.profile)? {
-        return Err(from_profile(options)?);
+        let arguments = [options.processes.to_string(), options.alerts.to_string()];
+        let [processes, alerts] = arguments.each_ref().map(String::as_str);
+        return Err(from_profile(&options.profile, &["measure", "--processes", processes, "--alerts", alerts])?);
     }
     let interrupt = Interrupt::watch()?;
     note("sizes of the programs");
@@ -57,11 +61,10 @@ pub(crate) fn run(options: &Options, out: &mut impl Write) -> Result<(), Failure
 }
 
 /// Becomes this program as it was built in the profile; returns only the reason why it cannot.
-fn from_profile(options: &Options) -> Result<Failure, Failure> {
-    let program = programs::in_profile(&options.profile, "xtask")?;
+fn from_profile(profile: &str, arguments: &[&str]) -> Result<Failure, Failure> {
+    let program = programs::in_profile(profile, "xtask")?;
     let mut command = Command::new(&program);
-    command.args(["measure", "--no-build", "--profile", &options.profile]);
-    command.args(["--processes", &options.processes.to_string(), "--alerts", &options.alerts.to_string()]);
+    command.args(arguments).args(["--no-build", "--profile", profile]);
     let error = command.exec();
     Ok(Failure::new(format!("cannot start {}: {error}\nhint: leave out --no-build", program.display())))
 }

@@ -63,6 +63,36 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
+fn every_test_that_a_promise_names_is_there() {
+    let root = workspace_root();
+    let page = fs::read_to_string(root.join("docs/promises.md")).unwrap();
+    let mut sources = String::new();
+    let mut places = vec![root];
+    while let Some(place) = places.pop() {
+        for entry in fs::read_dir(&place).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" {
+                places.push(path);
+            } else if name.ends_with(".rs") {
+                sources.push_str(&fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let held_by = rows.filter_map(|line| line.split(" | ").nth(1));
+    let named: Vec<&str> = held_by
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .filter_map(|name| name.split_once("::"))
+        .map(|(_, test)| test.rsplit("::").next().unwrap())
+        .collect();
+    assert!(named.len() > 100, "{}", named.len());
+    for test in named {
+        assert!(sources.contains(&format!("fn {test}(")), "docs/promises.md names {test}, and no test is called so");
+    }
+}
+
+#[test]
 fn every_rule_is_in_a_directory_of_its_id() {
     let mut rules = 0;
     for entry in fs::read_dir(workspace_root().join("rules")).unwrap() {

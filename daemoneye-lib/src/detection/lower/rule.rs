@@ -71,7 +71,7 @@ impl Lowerer<'_> {
             return unwanted("an aggregate or a sub-query without `window`", SCHEDULED);
         }
         let table = self.find_table(name, span)?;
-        if !table.is_observed() {
+        if !table.is_standing() {
             let hint = "without `window` rules read processes.events or processes";
             return unwanted(&format!("the table {name}"), hint);
         }
