@@ -4,6 +4,7 @@
 //! have arguments that differ. Every column that procmond fills on Linux is filled.
 #![warn(missing_docs)]
 
+use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::{Arguments, EventType, ProcessEvent, ProcessRecord};
@@ -74,7 +75,13 @@ impl Host {
         let first_sequence = self.made + 1;
         let items =
             (0..events).map(|_| CollectedItem { item: Some(Item::Process(self.event())) }.encode_to_vec()).collect();
-        Arrived { collector: "procmond".to_owned(), epoch: Epoch([7; 16]), first_sequence, items }
+        Arrived {
+            collector: "procmond".to_owned(),
+            domains: [Domain::Process].into_iter().collect(),
+            epoch: Epoch([7; 16]),
+            first_sequence,
+            items,
+        }
     }
 
     /// The next event: a start, or an end of what runs.

@@ -6,6 +6,7 @@ use crate::reload::{ReloadState, Report};
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
@@ -195,7 +196,8 @@ fn collector(known: &Known) -> ComponentHealth {
         return component(name, HealthStatus::Degraded, "paused by an operator".to_owned(), hint);
     }
     // Others tell what they are told, and need not look around first.
-    if !known.scanned && (row.collector == PROCMOND || row.mode == "poll") {
+    let scans = row.mode == "poll" && known.domains.contains(Domain::Process);
+    if !known.scanned && (row.collector == PROCMOND || scans) {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }
     let mut detail = format!("mode {} ({})", row.mode, row.mode_reason);

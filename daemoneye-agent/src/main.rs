@@ -30,6 +30,7 @@ mod status;
 mod supervise;
 mod tables;
 mod tasks;
+mod triggers;
 
 #[cfg(unix)]
 #[path = "os_unix.rs"]

@@ -86,7 +86,7 @@ impl Trials {
                 course.over_runs(&rule, schedule, &self.queries, tables, range).await?;
             }
         }
-        let touched = [(Table::ProcessEvents, range.from, range.to)];
+        let touched = [(rule.table().unwrap_or(Table::ProcessEvents), range.from, range.to)];
         let mut reasons = completeness::reasons(&gaps, &self.collectors.limitations(), &touched);
         reasons.append(&mut course.reasons);
         let mut bytes = 0;
@@ -149,9 +149,10 @@ impl Course {
     }
 
     async fn over_events(&mut self, rule: &CompiledRule, snapshot: &Snapshot, range: TimeRange) -> Result<(), String> {
-        let all: Vec<usize> = (0..Table::ProcessEvents.columns().len()).collect();
+        let table = rule.table().unwrap_or(Table::ProcessEvents);
+        let all: Vec<usize> = (0..table.columns().len()).collect();
         let time_column = EVENT.iter().position(|column| column.name == "event_time").unwrap_or_default();
-        for batch in snapshot.events(&all, range).map_err(|error| error.to_string())? {
+        for batch in snapshot.events_where(table, &all, range, &[]).map_err(|error| error.to_string())? {
             let batch = batch.map_err(|error| error.to_string())?;
             let cost = Cost::start();
             let evaluated = rule.evaluate_each(&batch);

@@ -21,6 +21,7 @@ use crate::spawn::{self, beside_us};
 use crate::status;
 use crate::supervise::Supervisor;
 use crate::tasks::TaskServer;
+use crate::triggers::{self, Triggers};
 use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed, Credit, Keys};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
@@ -199,6 +200,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     };
     let rule_queries = Arc::new(Queries::new(RULE_MEMORY)?);
     let (found_to, scheduled) = mpsc::channel(1);
+    let (triggers_to, due_triggers) = mpsc::channel(triggers::QUEUE);
     let reload_rules = rules::Reload::default();
     let keeper = Keeper {
         directory: config.rules.dir.clone(),
@@ -235,6 +237,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         collectors: collectors.clone(),
         acknowledgements: broker.local("pipeline"),
         scheduled,
+        triggers: triggers_to,
         evaluated: store.snapshot()?.evaluated()?,
         doubts: Vec::new(),
         doubts_of: None,
@@ -252,6 +255,8 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         gate: broker.gate(),
         collector: PROCMOND,
         metrics: metrics.clone(),
+        collectors: collectors.clone(),
+        bus: broker.local("agent"),
     };
     announce(&config, test_mode)?;
 
@@ -260,6 +265,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let data_requests = broker.local("agent");
     let bus = [(); 6].map(|()| broker.local("agent"));
     let task_bus = broker.local("tasks");
+    let trigger_bus = broker.local("tasks");
     let gate = broker.gate();
     tasks.spawn(async move {
         let ended = broker.run(async { drop(broker_stops.await) }).await;
@@ -291,6 +297,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let care = tasks.spawn(async move { Ok(("the store's requests", answers.run().await)) });
     let answers = QueryServer { requests: data_requests.serve("requests.export").await?, queries: Arc::new(exports) };
     tasks.spawn(async move { Ok(("the exports", answers.run().await)) });
+    let trigger_store = Arc::clone(&store);
     let registration = Registration {
         requests: registrations.serve("control.collector.register").await?,
         store,
@@ -314,6 +321,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let (tasks_in, tasks_out) = (task_bus.serve("requests.task").await?, task_bus);
     let handing_on = TaskServer { requests: tasks_in, bus: tasks_out, collectors: collectors.clone() };
     let handing_on = tasks.spawn(async move { Ok(("the tasks", handing_on.run().await)) });
+    let carrying_out =
+        Triggers { due: due_triggers, store: trigger_store, bus: trigger_bus, collectors: collectors.clone() };
+    let carrying_out = tasks.spawn(async move { Ok(("the triggers", carrying_out.run().await)) });
     let switch = Switch {
         requests: requests.serve("requests.rules.enable").await?,
         engine: switched,
@@ -394,6 +404,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         scheduler.abort();
         orders.abort();
         handing_on.abort();
+        carrying_out.abort();
         if !pipeline.is_finished() {
             match pipeline.await {
                 Ok(ended) => ended?,

@@ -2,7 +2,8 @@
 
 use crate::collectors::{Collectors, PROCMOND};
 use crate::run::RunError;
-use daemoneye_lib::config::{Component, Layer, Loaded, SpawnedCollector};
+use daemoneye_lib::config::{Component, Config, Layer, Loaded, SpawnedCollector};
+use daemoneye_lib::proto::ipc::Instructions;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,20 +33,36 @@ pub(crate) fn collectors(
     all.entry(PROCMOND.to_owned()).or_insert(procmond);
     let mut spawns = Vec::new();
     for (name, collector) in all {
-        configure(&name, &collector, known);
-        if collector.enabled {
-            spawns.push(spawn(name, collector.command, loaded, config_file)?);
-        } else {
-            known.disabled(&name);
+        for name in instances(&name, &collector) {
+            configure(&name, &collector, known);
+            if collector.enabled {
+                spawns.push(spawn(name, collector.command.clone(), loaded, config_file)?);
+            } else {
+                known.disabled(&name);
+            }
         }
     }
     Ok(spawns)
 }
 
-/// Notes what the configuration wants of a collector.
-fn configure(name: &str, collector: &SpawnedCollector, known: &Collectors) {
+/// What a configuration that was read anew wants of collectors that are known, where it is not what it was.
+pub(crate) fn configure_anew(config: &Config, known: &Collectors) -> Vec<(String, Instructions)> {
+    let all = config.collectors.iter().flat_map(|(name, collector)| {
+        instances(name, collector).filter_map(|name| configure(&name, collector, known).map(|wanted| (name, wanted)))
+    });
+    all.collect()
+}
+
+/// The names of a collector's instances: its own, then numbered ones.
+fn instances(name: &str, collector: &SpawnedCollector) -> impl Iterator<Item = String> {
+    let numbered = (2..=collector.instances).map(move |number| format!("{name}@{number}"));
+    std::iter::once(name.to_owned()).chain(numbered)
+}
+
+/// Notes what the configuration wants of a collector; returns it when it is new.
+fn configure(name: &str, collector: &SpawnedCollector, known: &Collectors) -> Option<Instructions> {
     let settings = serde_json::to_string(&collector.settings).unwrap_or_default();
-    known.configure(name, settings, collector.memory_budget_bytes);
+    known.configure(name, settings, collector.memory_budget_bytes)
 }
 
 fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Option<&Path>) -> Result<Spawn, RunError> {

@@ -22,10 +22,11 @@ impl TableSource for Tables {
         let columns = wanted.projection.as_slice();
         match table {
             Table::Processes => self.snapshot.processes_where(columns, &wanted.conditions).map(stored),
-            Table::ProcessEvents => {
+            Table::ProcessEvents | Table::NetworkConnections | Table::FilesystemEvents | Table::PerformanceSamples => {
                 let range = TimeRange { from: wanted.from, to: wanted.to };
-                self.snapshot.events_where(columns, range, &wanted.conditions).map(stored)
+                self.snapshot.events_where(table, columns, range, &wanted.conditions).map(stored)
             }
+            Table::Triggers => self.snapshot.triggers(columns).map(stored),
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),
             Table::Deliveries => self.snapshot.deliveries(columns).map(stored),

@@ -17,7 +17,7 @@ impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
         let rows = match table {
-            Table::ProcessEvents => self.0.events_where(&wanted.projection, range, &wanted.conditions)?,
+            Table::ProcessEvents => self.0.events_where(table, &wanted.projection, range, &wanted.conditions)?,
             Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
             other => return Err(format!("{other:?} is not measured").into()),
         };

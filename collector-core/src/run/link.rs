@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
+use daemoneye_eventbus::topic;
 use daemoneye_eventbus::{
     CallError, Client, Closed, ConnectError, Credential, Identity, Keys, Request, Requests, SessionKey, Subscription,
     Token,
@@ -350,7 +351,7 @@ async fn register(
     let shutdown = client.subscribe(&format!("control.shutdown.{name}")).await.map_err(closed)?;
     let instructions = client.subscribe(&format!("control.config.{name}")).await.map_err(closed)?;
     let tasks = match serves_tasks {
-        true => Some(client.serve(&format!("tasks.{name}")).await.map_err(closed)?),
+        true => Some(client.serve(&format!("tasks.{}", topic::base(name))).await.map_err(closed)?),
         false => None,
     };
     let reply = client

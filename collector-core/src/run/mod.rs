@@ -23,11 +23,13 @@ mod window;
 
 pub use terms::{CollectorConfig, CollectorError, Ended};
 
+use crate::caps::SourceCaps;
 use crate::sink::{Intake, MAX_QUEUED_ITEMS};
 use crate::source::{EventSource, SourceDescription};
 use crate::spool::{NewEpoch, Spool, max_item};
 use backoff::Backoff;
 use daemoneye_lib::lock::DataDirLock;
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
@@ -88,6 +90,15 @@ async fn run_with(
     let Some(domain) = description.capabilities.domains.first().cloned() else {
         return Err(CollectorError::NoDomain { name });
     };
+    let wrong = description
+        .capabilities
+        .domains
+        .iter()
+        .find_map(|domain| Some((domain, misdeclared(domain, description.caps)?)));
+    if let Some((domain, problem)) = wrong {
+        return Err(CollectorError::Domain { name, domain: domain.clone(), problem });
+    }
+    let domains = Domains::named(&description.capabilities.domains);
     let test_mode = config.variables.test_mode;
     let first = test_mode.then(|| Epoch::reproducible(&name));
     let spool = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id, first);
@@ -103,7 +114,7 @@ async fn run_with(
     let system = |source| CollectorError::System { name: name.clone(), source };
     let registration = registration(&config, description).map_err(system)?;
     let queue_items = config.variables.event_buffer_size.unwrap_or(MAX_QUEUED_ITEMS);
-    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch());
+    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch(), domains);
     let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
     let status_every = if test_mode { STATUS_EVERY / 10 } else { STATUS_EVERY };
     let collector = Collector {
@@ -131,6 +142,19 @@ async fn run_with(
     let outcome = collector.run(thread, stop).await;
     drop(lock);
     outcome
+}
+
+/// What is wrong with a domain that a source of these capabilities declares.
+fn misdeclared(domain: &str, caps: SourceCaps) -> Option<&'static str> {
+    let needed = match Domain::find(domain) {
+        None => return Some("which there is not"),
+        Some(Domain::Process) => SourceCaps::PROCESS,
+        Some(Domain::Network) => SourceCaps::NETWORK,
+        Some(Domain::Filesystem) => SourceCaps::FILESYSTEM,
+        Some(Domain::Performance) => SourceCaps::PERFORMANCE,
+        Some(Domain::Trigger) => SourceCaps::empty(),
+    };
+    (!caps.contains(needed)).then_some("without the capability of that name")
 }
 
 fn registration(config: &CollectorConfig, description: SourceDescription) -> io::Result<RegisterCollector> {

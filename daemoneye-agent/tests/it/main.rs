@@ -8,6 +8,7 @@ mod collectors;
 mod damage;
 mod data;
 mod disk;
+mod domains;
 mod encryption;
 mod kills;
 mod line;

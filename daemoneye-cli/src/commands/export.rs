@@ -72,9 +72,9 @@ fn instant(text: &str) -> Result<String, String> {
 impl Arguments {
     /// The question; values are parameters.
     fn query(&self) -> Result<(Query, Vec<String>), Failure> {
-        let is_events = Table::find(&self.table) == Some(Table::ProcessEvents);
+        let is_events = Table::find(&self.table).is_some_and(Table::is_of_events);
         if !is_events && (self.from.is_some() || self.to.is_some()) {
-            let message = format!("--from and --to are for processes.events, not for {}", self.table);
+            let message = format!("--from and --to are for tables of events, not for {}", self.table);
             return Err(Failure::new(Kind::Usage, message).hint("use --where"));
         }
         let mut conditions = Vec::new();

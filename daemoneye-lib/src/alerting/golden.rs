@@ -174,16 +174,17 @@ impl Case {
     }
 
     fn stand(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), String> {
-        let batch = event_batch(&self.events).map_err(|error| error.to_string())?;
+        let Some(table) = rule.table() else { return Ok(()) };
+        let batch = event_batch(table, &self.events).map_err(|error| error.to_string())?;
         for found in rule.evaluate(&batch)? {
             let event = self.events.iter().find(|event| event.event_id == found.event_id);
-            trial.add(&rule.rule, &found, event.map_or(0, |event| event.event.event_time));
+            trial.add(&rule.rule, &found, event.map_or(0, |event| event.event.time()));
         }
         Ok(())
     }
 
     async fn run(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), QueryError> {
-        let times = || self.events.iter().map(|event| event.event.event_time);
+        let times = || self.events.iter().map(|event| event.event.time());
         let (Some(schedule), Some(first), Some(last)) = (rule.schedule(), times().min(), times().max()) else {
             return Ok(());
         };
@@ -286,8 +287,8 @@ struct Recorded {
 
 impl Recorded {
     fn until(events: &[IdentifiedEvent], now: i64) -> Self {
-        let events: Vec<_> = events.iter().filter(|event| event.event.event_time <= now).cloned().collect();
-        let records = events.iter().filter_map(|event| event.event.process.clone());
+        let events: Vec<_> = events.iter().filter(|event| event.event.time() <= now).cloned().collect();
+        let records = events.iter().filter_map(|event| event.event.process().cloned());
         Self { processes: records.map(|record| (record.process_key.clone(), record)).collect(), events }
     }
 }
@@ -296,7 +297,9 @@ impl TableSource for Recorded {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let columns = wanted.projection.as_slice();
         let batch = match table {
-            Table::ProcessEvents => build(table, columns, self.events.iter(), event_value)?,
+            events if events.is_of_events() => {
+                build(events, columns, self.events.iter().filter(|event| event.event.table() == events), event_value)?
+            }
             Table::Processes => batch_of(table, PROCESS, columns, self.processes.values())?,
             // Nothing of these is recorded.
             _ => return Ok(Box::new(std::iter::empty())),

@@ -235,6 +235,12 @@ pub const KEYS: &[Key] = &[
         doc: "Whether the agent runs this collector. Without `procmond` nobody watches the host's processes, and answers say so.",
     },
     Key {
+        path: "collectors.NAME.instances",
+        kind: Kind::Integer(1, 8),
+        default: Preset::Integer(1),
+        doc: "How many of it run at once: NAME, NAME@2, …, each with a data directory of its own. A task goes to the one that has the least to do. There is one procmond.",
+    },
+    Key {
         path: "collectors.NAME.memory_budget_bytes",
         kind: Kind::Integer(0, 1 << 40),
         default: Preset::Integer(0),
@@ -266,7 +272,8 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
-/// The keys that take effect when the configuration is read anew, those of sinks included; all others wait for a restart.
+/// The keys that take effect when the configuration is read anew, those of sinks and what collectors are told included; all
+/// others wait for a restart.
 const AT_ONCE: &[&str] = &[
     "app.log_level",
     "app.scan_interval_ms",
@@ -276,6 +283,8 @@ const AT_ONCE: &[&str] = &[
     "agent.retention_s",
     "agent.alert_retention_s",
     "agent.max_store_bytes",
+    "collectors.NAME.memory_budget_bytes",
+    "collectors.NAME.settings",
     "sinks.NAME.type",
     "sinks.NAME.format",
     "sinks.NAME.path",

@@ -154,6 +154,8 @@ pub struct SpawnedCollector {
     pub command: Vec<String>,
     /// Whether the agent runs it.
     pub enabled: bool,
+    /// How many of it run at once.
+    pub instances: u32,
     /// What its process may keep in memory; 0 for its own bounds.
     pub memory_budget_bytes: u64,
     /// What it understands beyond that.

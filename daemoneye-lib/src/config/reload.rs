@@ -45,7 +45,7 @@ impl Rereader {
     /// Those of [`load`].
     pub fn read(&self) -> Result<(Reread, Loaded), ConfigError> {
         let loaded = load(self.component, &self.flags, &self.env)?;
-        let Config { app, agent, sinks, .. } = &loaded.config;
+        let Config { app, agent, sinks, collectors, .. } = &loaded.config;
         let mut config = self.running.clone();
         config.app.log_level = app.log_level;
         config.app.scan_interval_ms = app.scan_interval_ms;
@@ -53,6 +53,12 @@ impl Rereader {
         config.agent.query_timeout_ms = agent.query_timeout_ms;
         config.agent.query_max_rows = agent.query_max_rows;
         config.sinks.clone_from(sinks);
+        for (name, running) in &mut config.collectors {
+            if let Some(wanted) = collectors.get(name) {
+                running.settings.clone_from(&wanted.settings);
+                running.memory_budget_bytes = wanted.memory_budget_bytes;
+            }
+        }
         let (changed, pending) =
             different(&self.settings, &loaded.settings).into_iter().partition(|key| keys::takes_effect_at_once(key));
         Ok((Reread { config, changed, pending }, loaded))

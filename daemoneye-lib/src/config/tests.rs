@@ -300,6 +300,8 @@ fn collectors_are_named_by_the_operator_and_checked_as_a_whole() {
     assert!(error("[collectors.a]\ncommand = []").contains("allowed is a program"));
     assert!(error("[collectors.register]\ncommand = \"/a\"").contains("none of agent, cli"));
     assert!(error("[collectors.procmond]\ncommand = \"/a\"").contains("the one beside daemoneye-agent"));
+    assert!(error("[collectors.procmond]\ninstances = 2").contains("there is one procmond"));
+    assert!(error("[collectors.a]\ncommand = \"/a\"\ninstances = 9").contains("`collectors.a.instances`"));
     assert!(error("[collectors.A]\ncommand = \"/a\"").starts_with("unknown key `collectors.A.command`"));
 
     let host = host.with_variable("DAEMONEYE_AGENT_COLLECTORS__SNIFFER__SETTINGS", "{\"ports\": [3]}");

@@ -1,6 +1,6 @@
 //! Rules that look at a stretch of time: planned anew at each run, over the stored events of their window.
 //!
-//! Such a rule may join, aggregate and read any table. `processes.events` shows it the events of its window alone; the other
+//! Such a rule may join, aggregate and read any table. Tables of events show it those of its window alone; the other
 //! tables are as they are now. What a run returns is a match row by row; in the mode `diff` only what the run before did not
 //! return. Who runs it, when, and where it is remembered what the run before returned, is the agent's affair.
 
@@ -136,7 +136,7 @@ impl CompiledRule {
             }
         }
         for (table, since, until) in &mut ran.touched {
-            if *table == Table::ProcessEvents {
+            if table.is_of_events() {
                 (*since, *until) = ((*since).max(from), (*until).min(now));
             }
         }
@@ -217,7 +217,7 @@ impl TableSource for Window {
         let count = move |batch: &RecordBatch| {
             read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         };
-        if table != Table::ProcessEvents {
+        if !table.is_of_events() {
             let batches = self.source.scan(table, wanted)?;
             return Ok(Box::new(batches.map(move |batch| batch.inspect(&count))));
         }

@@ -194,7 +194,7 @@ fn join(one: Condition, other: Condition) -> Option<Condition> {
 }
 
 fn is_time(table: Table, column: &str) -> bool {
-    table == Table::ProcessEvents && column == "event_time"
+    table.is_of_events() && column == "event_time"
 }
 
 /// The column's place and kind, in tables that make use of conditions.

@@ -1,7 +1,8 @@
 //! The tables that a query may name, and their columns.
 
-use crate::models::columns::{ALERT, Column, EVENT, PROCESS};
-use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN};
+use crate::models::columns::{ALERT, Column, EVENT, FILESYSTEM, NETWORK, PERFORMANCE, PROCESS};
+use crate::models::domain::Domain;
+use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN, TRIGGER};
 use crate::proto::ipc::ColumnKind;
 
 /// A table that an operator can query.
@@ -11,10 +12,18 @@ pub enum Table {
     Processes,
     /// An event.
     ProcessEvents,
+    /// What happened to a socket or a connection.
+    NetworkConnections,
+    /// What happened to a file.
+    FilesystemEvents,
+    /// A measurement.
+    PerformanceSamples,
     /// An enumeration of all processes.
     Scans,
     /// A stretch of blindness and its reason.
     Gaps,
+    /// A task that one collector asked of another.
+    Triggers,
     /// A collector, its mode, its state.
     Collectors,
     /// A rule.
@@ -29,11 +38,15 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::Processes,
         Self::ProcessEvents,
+        Self::NetworkConnections,
+        Self::FilesystemEvents,
+        Self::PerformanceSamples,
         Self::Scans,
         Self::Gaps,
+        Self::Triggers,
         Self::Collectors,
         Self::Rules,
         Self::Runs,
@@ -46,8 +59,12 @@ impl Table {
         match self {
             Self::Processes => ("processes", "current"),
             Self::ProcessEvents => ("processes", "events"),
+            Self::NetworkConnections => ("network", "connections"),
+            Self::FilesystemEvents => ("filesystem", "events"),
+            Self::PerformanceSamples => ("performance", "samples"),
             Self::Scans => ("system", "scans"),
             Self::Gaps => ("system", "gaps"),
+            Self::Triggers => ("system", "triggers"),
             Self::Collectors => ("system", "collectors"),
             Self::Rules => ("detection", "rules"),
             Self::Runs => ("detection", "runs"),
@@ -82,9 +99,13 @@ impl Table {
     pub fn columns(self) -> Vec<(&'static str, ColumnKind)> {
         match self {
             Self::Processes => list(PROCESS),
-            Self::ProcessEvents => list(EVENT).into_iter().chain(list(PROCESS)).collect(),
+            Self::ProcessEvents => event(PROCESS),
+            Self::NetworkConnections => event(NETWORK),
+            Self::FilesystemEvents => event(FILESYSTEM),
+            Self::PerformanceSamples => event(PERFORMANCE),
             Self::Scans => list(SCAN),
             Self::Gaps => list(GAP),
+            Self::Triggers => list(TRIGGER),
             Self::Collectors => list(COLLECTOR),
             Self::Rules => list(RULE),
             Self::Runs => list(RUN),
@@ -93,10 +114,39 @@ impl Table {
         }
     }
 
+    /// What its rows are about, where they are what collectors saw.
+    pub const fn domain(self) -> Option<Domain> {
+        match self {
+            Self::Processes | Self::ProcessEvents => Some(Domain::Process),
+            Self::NetworkConnections => Some(Domain::Network),
+            Self::FilesystemEvents => Some(Domain::Filesystem),
+            Self::PerformanceSamples => Some(Domain::Performance),
+            _ => None,
+        }
+    }
+
     /// Whether its rows are what collectors saw, so that a gap makes an answer from it doubtful.
     pub const fn is_observed(self) -> bool {
-        matches!(self, Self::Processes | Self::ProcessEvents)
+        self.domain().is_some()
     }
+
+    /// Whether its rows are events, each with its `event_time`.
+    pub const fn is_of_events(self) -> bool {
+        self.is_observed() && !matches!(self, Self::Processes)
+    }
+
+    /// The table of events whose rows a standing rule over this table sees: of `processes` each is the state at an event.
+    pub const fn events(self) -> Option<Self> {
+        match self {
+            Self::Processes => Some(Self::ProcessEvents),
+            own if own.is_of_events() => Some(own),
+            _ => None,
+        }
+    }
+}
+
+fn event<R>(columns: &[Column<R>]) -> Vec<(&'static str, ColumnKind)> {
+    list(EVENT).into_iter().chain(list(columns)).collect()
 }
 
 fn list<R>(columns: &[Column<R>]) -> Vec<(&'static str, ColumnKind)> {

@@ -35,6 +35,7 @@ mod snapshot;
 mod statistics;
 mod store;
 mod tables;
+mod triggers;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
@@ -42,3 +43,4 @@ pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
 pub use statistics::{Extent, TableSize, Verified};
 pub use store::{Opened, Store};
+pub use triggers::MAX_TRIGGERS;

@@ -6,13 +6,12 @@
 
 use super::append::decode;
 use super::error::{InStore, StoreError};
-use super::head::{events_of, run};
+use super::head::{self, events_of, run};
 use super::partition::{self, Names};
-use super::series::Series;
+use super::series::{EVENTS, EventNames, Series};
 use super::store::Store;
 use super::tables::{
-    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, GAPS, HEAD, META, PARTITIONS, PartitionRow, REVIVED,
-    SCANS,
+    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, GAPS, META, PARTITIONS, PartitionRow, REVIVED, SCANS,
 };
 use crate::models::rows::GapRow;
 use crate::proto::common::{Alert, ProcessRecord};
@@ -39,7 +38,7 @@ pub struct Keep {
 /// What went, or would go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Rows of `processes.events`.
+    /// Rows of the tables of events: `processes.events`, `network.connections`, ….
     pub events: u64,
     /// Rows of `processes`.
     pub processes: u64,
@@ -88,7 +87,9 @@ impl Store {
                 for (number, row) in &plan.partly {
                     self.drop_blocks(write, *number, row.clone(), since, &mut removed)?;
                 }
-                self.drop_runs(write, since, &mut removed)?;
+                for series in &EVENTS {
+                    self.drop_runs(write, series, since, &mut removed)?;
+                }
                 self.drop_ended(write, since, &mut removed)?;
                 self.drop_scans_and_gaps(write, since, &mut removed)?;
             }
@@ -144,13 +145,28 @@ impl Store {
     ) -> Result<(), StoreError> {
         partition::drop_whole(write, &self.path, *number)?;
         removed.bytes += row.bytes;
-        if row.series == Series::Events.number() {
-            removed.events += row.rows;
-            self.remember(write, "removed_events", row.max_time)?;
-        } else {
-            removed.processes += row.rows;
+        self.gone(write, row.series, row.rows, row.max_time, removed)
+    }
+
+    /// Counts rows of a series that went, and keeps in mind until when something is missing.
+    fn gone(
+        &self,
+        write: &WriteTransaction,
+        series: u32,
+        rows: u64,
+        newest: i64,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
+        match EVENTS.iter().find(|own| own.series.number() == series) {
+            Some(own) => {
+                removed.events += rows;
+                self.remember(write, own.removed, newest)
+            }
+            None => {
+                removed.processes += rows;
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Keeps in mind until when something is missing.
@@ -221,27 +237,27 @@ impl Store {
         let mut table = write.open_table(PARTITIONS).in_store(path)?;
         table.insert(number, row.encode_to_vec().as_slice()).in_store(path)?;
         removed.bytes += bytes;
-        if row.series == Series::Events.number() {
-            removed.events += rows;
-            self.remember(write, "removed_events", newest)?;
-        } else {
-            removed.processes += rows;
-        }
-        Ok(())
+        self.gone(write, row.series, rows, newest, removed)
     }
 
-    /// Drops runs of the head, oldest first, that the rules have seen and that hold nothing from `since` on.
-    fn drop_runs(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+    /// Drops runs of a head, oldest first, that the rules have seen and that hold nothing from `since` on.
+    fn drop_runs(
+        &self,
+        write: &WriteTransaction,
+        series: &EventNames,
+        since: i64,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
         let path = &self.path;
         let meta = write.open_table(META).in_store(path)?;
         let evaluated = meta.get("evaluated").in_store(path)?.map_or(0, |row| row.value());
         drop(meta);
-        let mut head = write.open_table(HEAD).in_store(path)?;
+        let mut head = write.open_table(series.head).in_store(path)?;
         let mut old = Vec::new();
         for entry in head.iter().in_store(path)? {
             let (first, value) = entry.in_store(path)?;
             let events = events_of(path, run(path, value.value())?)?;
-            let newest = events.iter().map(|event| event.event.event_time).max().unwrap_or(i64::MAX);
+            let newest = events.iter().map(|event| event.event.time()).max().unwrap_or(i64::MAX);
             if newest >= since || first.value() + events.len() as u64 > evaluated {
                 break;
             }
@@ -249,8 +265,8 @@ impl Store {
         }
         for (first, rows, newest) in old {
             head.remove(first).in_store(path)?;
-            removed.events += rows;
-            self.remember(write, "removed_events", newest)?;
+            head::count(write, path, series, |fresh| fresh.saturating_sub(rows))?;
+            self.gone(write, series.series.number(), rows, newest, removed)?;
         }
         Ok(())
     }

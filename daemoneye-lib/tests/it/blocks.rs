@@ -42,7 +42,12 @@ fn blocks() -> &'static (TempDir, Store) {
 fn given(column: &str, test: Test) -> usize {
     let columns = Table::ProcessEvents.columns();
     let column = columns.iter().position(|(name, _)| *name == column).unwrap();
-    let rows = blocks().1.snapshot().unwrap().events_where(&[0], TimeRange::ALL, &[Condition { column, test }]);
+    let rows = blocks().1.snapshot().unwrap().events_where(
+        Table::ProcessEvents,
+        &[0],
+        TimeRange::ALL,
+        &[Condition { column, test }],
+    );
     rows.unwrap().map(|batch| batch.unwrap().num_rows()).sum()
 }
 

@@ -4,6 +4,7 @@
 mod blocks;
 mod crashes;
 mod dialect;
+mod domains;
 mod engine;
 mod fixture;
 mod fuzz;

@@ -24,7 +24,7 @@ fn source() -> Arc<Fixed> {
     });
     let other = event(EventType::Exec, MIDNIGHT, process(7, "nginx"));
     let events = identified(shells.chain([other]));
-    let processes = events.iter().filter_map(|event| event.event.process.clone()).collect();
+    let processes = events.iter().filter_map(|event| event.event.process().cloned()).collect();
     Arc::new(Fixed { events, processes, ..Fixed::default() })
 }
 

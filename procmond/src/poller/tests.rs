@@ -50,6 +50,7 @@ fn words(items: &[Item]) -> Vec<String> {
         Item::Process(event) => event.event_type().name().to_owned(),
         Item::Scan(scan) => format!("scan {} {}", scan.scan_id, if scan.full { "full" } else { "part" }),
         Item::Gap(gap) => format!("gap {}: {}", gap.kind, gap.reason),
+        other => panic!("{other:?} is nothing of procmond's"),
     };
     items.iter().map(word).collect()
 }

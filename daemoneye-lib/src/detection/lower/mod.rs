@@ -119,9 +119,10 @@ pub(super) fn lower_rule(sql: &str, hidden: &[&str], lists: &Lists) -> Result<(L
     Ok((lowerer.finish(statement), shape))
 }
 
-/// Parses and lowers a standing rule's exception: the events that it is true of.
-pub(super) fn lower_exception(condition: &str, lists: &Lists) -> Result<Lowered, Refusal> {
-    let mut statement = limits::parse("SELECT pid FROM processes.events")?;
+/// Parses and lowers a standing rule's exception: the events of its table that it is true of.
+pub(super) fn lower_exception(condition: &str, table: Table, lists: &Lists) -> Result<Lowered, Refusal> {
+    let (schema, name) = table.qualified_name();
+    let mut statement = limits::parse(&format!("SELECT pid FROM {schema}.{name}"))?;
     select_of(&mut statement)?.selection = Some(limits::parse_condition(condition)?);
     let nothing = Parameters::default();
     let mut lowerer = Lowerer::new(&nothing, None, Some(lists));
