@@ -8,7 +8,7 @@ use crate::stop::Stop;
 use crate::token::token_from_stdin;
 use daemoneye_eventbus::{Keys, Token};
 use daemoneye_lib::cli::logging;
-use daemoneye_lib::config::{CollectorVariables, LogFormat, LogLevel};
+use daemoneye_lib::config::{CollectorVariables, ConfigError, LogFormat, LogLevel};
 use daemoneye_lib::lock::{DataDirLock, LockError};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -37,6 +37,9 @@ pub enum LaunchError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A variable of its own cannot be what it is.
+    #[error(transparent)]
+    Variable(#[from] ConfigError),
     /// What came on standard input is no token.
     #[error("the line on standard input is no token: {0}")]
     Token(String),
@@ -73,6 +76,8 @@ pub struct Launch {
     pub orphan_timeout: Option<Duration>,
     /// Where the keys of the bus are, when it is encrypted.
     pub bus_keys: Option<Keys>,
+    /// What the operator sets by variables, whatever the collector; whether the agent is in test mode.
+    pub variables: CollectorVariables,
     /// Its own arguments, from `[collectors.NAME] command`.
     pub arguments: Vec<OsString>,
 }
@@ -120,15 +125,19 @@ impl Launch {
             return Err(LaunchError::Contract { what: NAME.to_owned(), problem: "is not made of a-z, 0-9, _ and -" });
         }
         let orphan = number(ORPHAN, DEFAULT_ORPHAN)?;
+        let variables = CollectorVariables::of_collector(&name, &variable)?;
+        // The agent's level is that of all programs, not one that was meant for this one.
+        let debug = (variables.debug_logging == Some(true)).then_some(LogLevel::Debug);
         Ok(Self {
             name,
             data_dir: data_dir.ok_or_else(|| missing("--data-dir"))?.into(),
             runtime_dir: runtime_dir.ok_or_else(|| missing("--runtime-dir"))?.into(),
-            log_level: level.as_deref().and_then(level_of).unwrap_or(LogLevel::Info),
+            log_level: debug.or_else(|| level.as_deref().and_then(level_of)).unwrap_or(LogLevel::Info),
             log_format: format.filter(|format| format == "json").map_or(LogFormat::Human, |_| LogFormat::Json),
             spool_max_bytes: number(SPOOL, DEFAULT_SPOOL)?,
             orphan_timeout: (orphan > 0).then(|| Duration::from_secs(orphan)),
             bus_keys: variable(KEYS).map(Keys::in_dir),
+            variables,
             arguments: own,
         })
     }
@@ -154,7 +163,7 @@ impl Launch {
             token,
             // Where the system does not tell it, the spool cannot be proven intact after a restart of the host.
             boot_id: fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default(),
-            variables: CollectorVariables::default(),
+            variables: self.variables,
             bus_keys: self.bus_keys,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -206,6 +215,21 @@ mod tests {
         assert_eq!((launch.name.as_str(), launch.arguments), ("sniffer", vec!["--file".into(), "x".into()]));
         assert_eq!((launch.log_level, launch.log_format), (LogLevel::Debug, LogFormat::Json));
         assert_eq!((launch.orphan_timeout, launch.spool_max_bytes), (None, DEFAULT_SPOOL));
+    }
+
+    #[test]
+    fn test_mode_and_the_variables_of_any_collector_are_taken() {
+        let places = ["--data-dir", "/d", "--runtime-dir", "/r"];
+        let set = |name: &'static str, value: &'static str| {
+            read(&places, &[(NAME, "net-watch"), ("DAEMONEYE_AGENT_TEST_MODE", "1"), (name, value)])
+        };
+        let launch = set("NET_WATCH_COLLECTOR_EVENT_BUFFER_SIZE", "7").unwrap();
+        assert_eq!((launch.variables.test_mode, launch.variables.event_buffer_size), (true, Some(7)));
+        let loud = set("NET_WATCH_COLLECTOR_DEBUG_LOGGING", "1").unwrap();
+        assert_eq!(loud.log_level, LogLevel::Debug);
+        assert_eq!(set("OTHER_COLLECTOR_EVENT_BUFFER_SIZE", "x").unwrap().variables.event_buffer_size, None);
+        let wrong = set("NET_WATCH_COLLECTOR_EVENT_BUFFER_SIZE", "x").unwrap_err();
+        assert!(wrong.contains("NET_WATCH_COLLECTOR_EVENT_BUFFER_SIZE"), "{wrong}");
     }
 
     #[test]

@@ -17,12 +17,15 @@
 //!
 //! A source that tells only what is new must know when what it told before is lost: see [`Sink::epoch`].
 //!
-//! This crate knows no subject: it does not look into the items that it carries. It opens no network socket, only the
-//! agent's local one.
+//! This crate knows no subject: of the items that it carries it looks only whether they are of a domain that the source
+//! declared. It opens no network socket, only the agent's local one.
 //!
 //! ```
-//! use collector_core::{CollectionCapabilities, EventSource, Sink, SourceCaps, SourceDescription, SourceError};
-//! use std::time::Duration;
+//! use collector_core::{CollectionCapabilities, CollectionEvent, EventSource, Sink, SourceCaps};
+//! use collector_core::{SourceDescription, SourceError};
+//! use daemoneye_lib::models::time::now_ns;
+//! use daemoneye_lib::proto::common::PerformanceSample;
+//! use std::time::{Duration, Instant};
 //!
 //! struct Clock;
 //!
@@ -38,8 +41,20 @@
 //!     }
 //!
 //!     fn run(self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
+//!         let began = Instant::now();
 //!         while !sink.stopped() {
-//!             // sink.emit(…)?; a `Stopped` that travels out with `?` is a clean end.
+//!             let sample = PerformanceSample {
+//!                 event_time: now_ns(),
+//!                 scope: "system".into(),
+//!                 metric: "observed".into(),
+//!                 value: began.elapsed().as_secs_f64(),
+//!                 unit: Some("seconds".into()),
+//!                 source: "poll".into(),
+//!                 collection_time: now_ns(),
+//!                 ..Default::default()
+//!             };
+//!             // A `Stopped` that travels out with `?` is a clean end.
+//!             sink.emit(CollectionEvent::Performance(sample))?;
 //!             sink.pause(Duration::from_secs(1))?;
 //!         }
 //!         Ok(())
@@ -52,6 +67,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics"))]
 
 mod caps;
+mod event;
 mod launch;
 mod orders;
 mod run;
@@ -68,7 +84,8 @@ pub use caps::SourceCaps;
 pub use daemoneye_eventbus::Keys as BusKeys;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
 pub use daemoneye_lib::models::event::Epoch;
-pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectedItem as CollectionEvent, CollectionCapabilities};
+pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectionCapabilities};
+pub use event::CollectionEvent;
 pub use launch::{Launch, LaunchError, main};
 pub use orders::Settings;
 pub use run::{CollectorConfig, CollectorError, Ended, run};

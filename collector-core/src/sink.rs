@@ -6,6 +6,7 @@
 
 use crate::orders::{Orders, Settings};
 use crate::source::SourceStatus;
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{CollectedItem, Instructions};
 use prost::Message;
@@ -42,6 +43,12 @@ pub enum EmitError {
     /// The item says nothing.
     #[error("an item without content")]
     Empty,
+    /// The source's description does not name the item's domain: the agent would not take it.
+    #[error("an item of the domain \"{domain}\", which the source does not declare among its capabilities")]
+    Undeclared {
+        /// To which the item belongs.
+        domain: Domain,
+    },
 }
 
 /// Why a flush was not one.
@@ -68,8 +75,13 @@ impl Sink {
     /// While the collector is stopping it still takes what is emitted, for about a second.
     ///
     /// # Errors
-    /// An item that is too large or empty is refused, and the source can go on.
-    pub fn emit(&self, item: CollectedItem) -> Result<(), EmitError> {
+    /// An item that is too large, empty, or of a domain that the source does not declare is refused, and the source can go
+    /// on.
+    pub fn emit(&self, item: impl Into<CollectedItem>) -> Result<(), EmitError> {
+        let item = item.into();
+        if let Some(domain) = item.item.as_ref().and_then(Domain::of).filter(|own| !self.0.domains.contains(*own)) {
+            return Err(EmitError::Undeclared { domain });
+        }
         let bytes = item.encoded_len();
         if bytes == 0 {
             return Err(EmitError::Empty);
@@ -129,6 +141,12 @@ impl Sink {
         self.0.lock().orders.over_budget
     }
 
+    /// Whether more than half of the spool is full of what waits for the agent: a source that tells what can be done without
+    /// leaves it out now, so that it does not push out what cannot.
+    pub fn is_crowded(&self) -> bool {
+        self.0.lock().crowded
+    }
+
     /// Whether the source shall end.
     pub fn stopped(&self) -> bool {
         self.0.lock().phase != Phase::Open
@@ -167,10 +185,11 @@ impl Sink {
 #[derive(Debug)]
 pub(crate) struct Intake(Arc<Handoff>);
 
-/// A queue of at most `max_items`, each of at most `max_item` bytes, for a source and a run loop, which begins in this epoch.
-pub(crate) fn queue(max_item: usize, max_items: usize, epoch: Epoch) -> (Sink, Intake) {
+/// A queue of at most `max_items`, each of at most `max_item` bytes and of these domains, for a source and a run loop, which
+/// begins in this epoch.
+pub(crate) fn queue(max_item: usize, max_items: usize, epoch: Epoch, domains: Domains) -> (Sink, Intake) {
     let state = Mutex::new(State::new(epoch, max_items));
-    let handoff = Arc::new(Handoff { max_item, state, changed: Condvar::new(), arrived: Notify::new() });
+    let handoff = Arc::new(Handoff { max_item, domains, state, changed: Condvar::new(), arrived: Notify::new() });
     (Sink(Arc::clone(&handoff)), Intake(handoff))
 }
 
@@ -226,6 +245,10 @@ impl Intake {
         self.0.changed.notify_all();
     }
 
+    pub(crate) fn crowded(&self, crowded: bool) {
+        self.0.lock().crowded = crowded;
+    }
+
     /// The version of the settings that were taken or refused, and the refusal.
     pub(crate) fn answered_settings(&self) -> (u64, String) {
         self.0.lock().orders.answered()
@@ -266,6 +289,8 @@ impl Drop for Intake {
 #[derive(Debug)]
 struct Handoff {
     max_item: usize,
+    /// What the source declares.
+    domains: Domains,
     state: Mutex<State>,
     /// For the source: room, a flush that is done, the word to stop.
     changed: Condvar,
@@ -282,6 +307,7 @@ struct State {
     accepted: u64,
     settled: u64,
     behind: bool,
+    crowded: bool,
     phase: Phase,
     status: SourceStatus,
     orders: Orders,
@@ -304,6 +330,7 @@ impl State {
             accepted: 0,
             settled: 0,
             behind: false,
+            crowded: false,
             phase: Phase::Open,
             status: SourceStatus::default(),
             orders: Orders::default(),
@@ -336,7 +363,9 @@ impl Handoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use daemoneye_lib::proto::ipc::{Gap, collected_item::Item};
+    use crate::event::CollectionEvent;
+    use daemoneye_lib::proto::common::NetworkEvent;
+    use daemoneye_lib::proto::ipc::{Gap, ScanSummary, TriggerRequest, collected_item::Item};
     use std::thread;
 
     const EPOCH: Epoch = Epoch([1; 16]);
@@ -347,7 +376,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_makes_the_source_wait() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         let emitting = thread::spawn(move || (0..3000).try_for_each(|_| sink.emit(item(10))));
         let mut taken = 0;
         while taken < 3000 {
@@ -362,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_queue_holds_as_many_as_the_operator_says() {
-        let (sink, intake) = queue(MAX_ITEM, 2, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, 2, EPOCH, Domains::default());
         let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(1))));
         let mut taken = 0;
         while taken < 5 {
@@ -378,7 +407,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_bytes() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         let emitting = thread::spawn(move || (0..5).try_for_each(|_| sink.emit(item(MAX_ITEM - 100))));
         let mut taken = 0;
         while taken < 5 {
@@ -392,15 +421,29 @@ mod tests {
 
     #[test]
     fn what_cannot_travel_is_refused() {
-        let (sink, intake) = queue(1000, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(1000, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         assert!(matches!(sink.emit(item(1000)), Err(EmitError::TooLarge { bytes: 1001.., limit: 1000 })));
         assert_eq!(sink.emit(CollectedItem { item: None }), Err(EmitError::Empty));
         assert!(intake.take().is_empty());
     }
 
     #[test]
+    fn what_is_of_a_domain_that_was_not_declared_is_refused() {
+        let network = [Domain::Network].into_iter().collect();
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, network);
+        let event = || NetworkEvent { protocol: Some("tcp".into()), ..NetworkEvent::default() };
+        assert_eq!(sink.emit(CollectionEvent::Network(event())), Ok(()));
+        assert_eq!(sink.emit(item(1)), Ok(()), "everybody may tell of a gap");
+        let scan = CollectedItem { item: Some(Item::Scan(ScanSummary::default())) };
+        assert_eq!(sink.emit(scan), Err(EmitError::Undeclared { domain: Domain::Process }));
+        let trigger = CollectionEvent::Trigger(TriggerRequest::default());
+        assert!(sink.emit(trigger).unwrap_err().to_string().contains("\"trigger\""));
+        assert_eq!(intake.take().len(), 2);
+    }
+
+    #[test]
     fn stopping_wakes_a_pause_and_still_takes_items() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         assert_eq!(sink.pause(Duration::from_millis(1)), Ok(()));
         let started = Instant::now();
         let pausing = thread::spawn({
@@ -419,7 +462,7 @@ mod tests {
 
     #[test]
     fn a_paused_collector_neither_sleeps_on_nor_takes_items() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         let paused = |paused| Instructions { paused, ..Instructions::default() };
         assert_eq!(intake.instruct(paused(true)), Some(true));
         let working = thread::spawn(move || {
@@ -435,7 +478,7 @@ mod tests {
 
     #[test]
     fn new_settings_wake_a_source_that_asked_for_them() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         assert_eq!(sink.settings().version, 0);
         let waiting = thread::spawn({
             let sink = sink.clone();
@@ -450,7 +493,7 @@ mod tests {
 
     #[test]
     fn over_its_budget_a_source_yields_until_the_queue_is_empty() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         intake.over_budget(true);
         assert!(sink.is_over_budget());
         sink.emit(item(1)).unwrap();
@@ -464,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_flush_waits_for_the_spool_and_says_when_its_disk_refuses() {
-        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH);
+        let (sink, intake) = queue(MAX_ITEM, MAX_QUEUED_ITEMS, EPOCH, Domains::default());
         assert_eq!(sink.flush(), Ok(()), "nothing emitted");
         sink.emit(item(1)).unwrap();
         let flushing = thread::spawn({

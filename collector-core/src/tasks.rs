@@ -69,6 +69,7 @@ impl TaskError {
 /// The answer to one task, part by part.
 pub struct TaskReplies {
     request: Request,
+    agent_uid: Option<u32>,
     runtime: Handle,
     cancelled: Pin<Box<dyn Future<Output = ()> + Send>>,
     task_id: String,
@@ -80,7 +81,7 @@ pub struct TaskReplies {
 }
 
 impl TaskReplies {
-    pub(crate) fn new(request: Request, runtime: Handle, task: &DetectionTask) -> Self {
+    pub(crate) fn new(request: Request, agent_uid: Option<u32>, runtime: Handle, task: &DetectionTask) -> Self {
         let time = match task.timeout_ms {
             0 => USUAL_TIME,
             asked => Duration::from_millis(asked).min(LONGEST_TIME),
@@ -89,6 +90,7 @@ impl TaskReplies {
         Self {
             cancelled: Box::pin(request.cancelled()),
             request,
+            agent_uid,
             runtime,
             task_id: task.task_id.clone(),
             time,
@@ -97,6 +99,11 @@ impl TaskReplies {
             bytes: 0,
             sent: now,
         }
+    }
+
+    /// The user that the agent acts as, who may have fewer rights than this collector; `None` where the system does not tell.
+    pub fn agent_uid(&self) -> Option<u32> {
+        self.agent_uid
     }
 
     /// Whether there is a reason to go on.

@@ -2,6 +2,7 @@
 
 use crate::Subject;
 use crate::agent::{Agent, PLENTY};
+use crate::answers::answers;
 use crate::fault::{Fault, require};
 use crate::link::{Said, decode};
 use crate::protocol::bus::RpcStatus;
@@ -47,6 +48,7 @@ pub const CHECKS: &[Check] = &[
     check("pause", "paused it tells nothing, and afterwards that it was paused", pause),
     check("settings", "it answers to new settings, and refuses what it does not know", settings),
     check("tasks", "it answers the tasks that it registers, serves no others, and survives what is no task", tasks),
+    check("answers", "its answers to tasks are right, as far as the suite knows what is", answers),
     check("garbage", "garbage on the connection makes it come back, and nothing else", garbage),
     check("shutdown", "asked to end it tells all that it has seen, and ends with code 0", shutdown),
     check("signal", "SIGTERM ends it with code 0", signal),
@@ -57,7 +59,16 @@ const CREDIT: u64 = 2;
 /// From a request to end until the agent kills.
 const GRACE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(1);
-const DOMAINS: [&str; 4] = ["process", "network", "filesystem", "performance"];
+const DOMAINS: [&str; 5] = ["process", "network", "filesystem", "performance", "trigger"];
+/// The tables that collectors can fill, each with its domain.
+const TABLES: [(&str, &str); 6] = [
+    ("processes", "process"),
+    ("processes.current", "process"),
+    ("processes.events", "process"),
+    ("network.connections", "network"),
+    ("filesystem.events", "filesystem"),
+    ("performance.samples", "performance"),
+];
 
 /// Runs every check.
 pub fn run(subject: &Subject) -> Vec<(&'static str, Result<(), Fault>)> {
@@ -111,6 +122,12 @@ fn schema(subject: &Subject) -> Result<(), Fault> {
     for table in &own.tables {
         let name = &table.table;
         require(tables.insert(name), || format!("the table {name:?} is registered twice"))?;
+        let Some((_, domain)) = TABLES.iter().find(|(own, _)| own == name) else {
+            return Err(Fault::new(format!("collectors cannot fill the table {name:?}")));
+        };
+        require(own.domains.iter().any(|own| own == domain), || {
+            format!("the table {name:?} is registered without its domain {domain:?}")
+        })?;
         let mut columns = BTreeSet::new();
         for column in &table.columns {
             require(!column.name.is_empty(), || format!("the table {name:?} has a column without a name"))?;
@@ -317,8 +334,13 @@ fn shutdown(subject: &Subject) -> Result<(), Fault> {
 fn time_of(item: &CollectedItem) -> Option<i64> {
     match item.item.as_ref()? {
         Item::Process(event) => Some(event.event_time),
+        Item::Network(event) => Some(event.event_time),
+        Item::Filesystem(event) => Some(event.event_time),
+        Item::Performance(sample) => Some(sample.event_time),
+        Item::Trigger(trigger) => Some(trigger.requested_at),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
+        Item::Snapshot(part) => part.processes.last().map(|process| process.collection_time),
     }
 }
 

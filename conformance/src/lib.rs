@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod agent;
+mod answers;
 mod checks;
 mod fault;
 mod link;

@@ -150,6 +150,14 @@ impl Run {
         for (sequence, bytes) in (batch.first_sequence..).zip(batch.items) {
             let item: CollectedItem = decode(&format!("item {sequence}"), &bytes)?;
             require(item.item.is_some(), || format!("item {sequence} says nothing"))?;
+            let domain = item.item.as_ref().and_then(domain_of);
+            let own = self.register.capabilities.as_ref().map(|own| own.domains.as_slice()).unwrap_or_default();
+            require(domain.is_none_or(|domain| own.iter().any(|own| own == domain)), || {
+                format!(
+                    "item {sequence} is of the domain {:?}, which it has not registered",
+                    domain.unwrap_or_default()
+                )
+            })?;
             if let Some(Item::Process(event)) = &item.item {
                 let key = event.process.as_ref().map_or("", |process| process.process_key.as_str());
                 let good = key.len() == 32 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -169,5 +177,17 @@ impl Run {
     /// The last sequence that was told.
     pub(crate) fn last(&self) -> u64 {
         self.told.keys().next_back().copied().unwrap_or(0)
+    }
+}
+
+/// To which domain an item belongs; gaps belong to all.
+const fn domain_of(item: &Item) -> Option<&'static str> {
+    match item {
+        Item::Process(_) | Item::Scan(_) | Item::Snapshot(_) => Some("process"),
+        Item::Network(_) => Some("network"),
+        Item::Filesystem(_) => Some("filesystem"),
+        Item::Performance(_) => Some("performance"),
+        Item::Trigger(_) => Some("trigger"),
+        Item::Gap(_) => None,
     }
 }

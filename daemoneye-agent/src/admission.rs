@@ -1,16 +1,13 @@
 //! Whether a collector that registers is let in: what it says of itself, judged before anything of it is stored.
 //!
-//! Refused is what this agent could not keep its word about: domains and tables that it does not store, columns of
+//! Refused is what this agent could not keep its word about: domains and tables that it does not have, columns of
 //! another kind than ours, recorded events outside of tests, and texts without end.
 
-use daemoneye_lib::models::columns;
+use daemoneye_lib::models::catalog::Table;
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::proto::ipc::{RegisterCollector, TableSchema};
 use std::collections::BTreeSet;
 
-/// The domain whose events are stored.
-const DOMAIN: &str = "process";
-/// The table that collectors fill.
-const TABLE: &str = "processes";
 /// The mode of collectors that tell what was recorded earlier.
 const REPLAY: &str = "replay";
 const MAX_TEXT: usize = 4_096;
@@ -21,34 +18,46 @@ pub(crate) fn judge(register: &RegisterCollector, test_mode: bool) -> Result<(),
     if register.mode == REPLAY && !test_mode {
         return Err("replays recorded events: only an agent with DAEMONEYE_AGENT_TEST_MODE=1 accepts that".to_owned());
     }
-    let texts = [&register.mode, &register.mode_reason, &register.version].into_iter().chain(&register.limitations);
-    if register.limitations.len() > MAX_TEXTS || texts.into_iter().any(|text| text.len() > MAX_TEXT) {
+    let texts = [&register.mode, &register.mode_reason, &register.version]
+        .into_iter()
+        .chain(&register.limitations)
+        .chain(&register.source_caps);
+    let capabilities = register.capabilities.clone().unwrap_or_default();
+    let lists =
+        [register.limitations.len(), register.source_caps.len(), capabilities.domains.len(), capabilities.tasks.len()];
+    if lists.into_iter().any(|length| length > MAX_TEXTS) || texts.into_iter().any(|text| text.len() > MAX_TEXT) {
         return Err(format!("says too much of itself: {MAX_TEXTS} texts of {MAX_TEXT} bytes are the limit"));
     }
     if register.epoch.len() != 16 || register.run.len() != 16 {
         return Err("has an epoch or a run that is not 16 bytes".to_owned());
     }
-    let capabilities = register.capabilities.clone().unwrap_or_default();
-    match capabilities.domains.iter().find(|domain| *domain != DOMAIN) {
-        Some(other) => return Err(format!("registers the domain {other:?}: this agent stores {DOMAIN:?} events only")),
-        None if capabilities.domains.is_empty() => return Err(format!("registers no domain; {DOMAIN:?} is stored")),
+    let all = Domain::ALL.map(Domain::name).join(", ");
+    match capabilities.domains.iter().find(|domain| Domain::find(domain).is_none()) {
+        Some(other) => return Err(format!("registers the domain {:?}: there is {all}", cut(other))),
+        None if capabilities.domains.is_empty() => return Err(format!("registers no domain: there is {all}")),
         None => {}
     }
-    capabilities.tables.iter().try_for_each(table)
+    let domains = Domains::named(&capabilities.domains);
+    capabilities.tables.iter().try_for_each(|schema| table(schema, domains))
 }
 
-fn table(schema: &TableSchema) -> Result<(), String> {
-    if schema.table != TABLE {
-        return Err(format!("registers the table {:?}: this agent stores {TABLE:?} only", cut(&schema.table)));
+fn table(schema: &TableSchema, domains: Domains) -> Result<(), String> {
+    let own = cut(&schema.table);
+    let Some((table, domain)) = Table::find(&schema.table).and_then(|table| Some((table, table.domain()?))) else {
+        return Err(format!("registers the table {own:?}, which collectors cannot fill"));
+    };
+    if !domains.contains(domain) {
+        return Err(format!("registers the table {own:?} without its domain {:?}", domain.name()));
     }
+    let columns = table.columns();
     let mut names = BTreeSet::new();
     for column in &schema.columns {
         let name = cut(&column.name);
-        let Some(ours) = columns::PROCESS.iter().find(|ours| ours.name == column.name) else {
-            return Err(format!("registers the column {name:?}, which {TABLE:?} does not have"));
+        let Some((_, kind)) = columns.iter().find(|(ours, _)| *ours == column.name) else {
+            return Err(format!("registers the column {name:?}, which {own:?} does not have"));
         };
-        if column.kind != i32::from(ours.kind) {
-            return Err(format!("registers the column {name:?} as {:?}; it is {:?}", column.kind(), ours.kind));
+        if column.kind != i32::from(*kind) {
+            return Err(format!("registers the column {name:?} as {:?}; it is {kind:?}", column.kind()));
         }
         if !names.insert(&column.name) {
             return Err(format!("registers the column {name:?} twice"));
@@ -69,7 +78,7 @@ mod tests {
 
     fn register(domains: &[&str], columns: &[(&str, ColumnKind)]) -> RegisterCollector {
         let column = |(name, kind): &(&str, ColumnKind)| ColumnSchema { name: (*name).into(), kind: (*kind).into() };
-        let tables = vec![TableSchema { table: TABLE.into(), columns: columns.iter().map(column).collect() }];
+        let tables = vec![TableSchema { table: "processes".into(), columns: columns.iter().map(column).collect() }];
         RegisterCollector {
             epoch: vec![1; 16],
             run: vec![2; 16],
@@ -87,6 +96,11 @@ mod tests {
         let good = register(&["process"], &[("pid", ColumnKind::Integer), ("start_time", ColumnKind::Time)]);
         assert_eq!(judge(&good, false), Ok(()));
         assert_eq!(judge(&RegisterCollector { mode: "replay".into(), ..good }, true), Ok(()));
+        let mut other = register(&["network", "trigger"], &[("remote_port", ColumnKind::Integer)]);
+        if let Some(capabilities) = &mut other.capabilities {
+            capabilities.tables[0].table = "network.connections".into();
+        }
+        assert_eq!(judge(&other, false), Ok(()));
     }
 
     #[test]
@@ -97,7 +111,8 @@ mod tests {
             (RegisterCollector { epoch: vec![1; 8], ..good.clone() }, "16 bytes"),
             (RegisterCollector { limitations: vec!["x".repeat(MAX_TEXT + 1)], ..good.clone() }, "too much"),
             (RegisterCollector { limitations: vec![String::new(); MAX_TEXTS + 1], ..good }, "too much"),
-            (register(&["process", "network"], &[]), "\"network\""),
+            (register(&["process", "weather"], &[]), "\"weather\""),
+            (register(&["network"], &[]), "without its domain \"process\""),
             (register(&[], &[]), "no domain"),
             (register(&["process"], &[("pids", ColumnKind::Integer)]), "\"pids\""),
             (register(&["process"], &[("pid", ColumnKind::Text)]), "it is Integer"),
@@ -109,8 +124,8 @@ mod tests {
         }
         let mut foreign = register(&["process"], &[]);
         if let Some(capabilities) = &mut foreign.capabilities {
-            capabilities.tables[0].table = "network.flows".into();
+            capabilities.tables[0].table = "system.scans".into();
         }
-        assert!(judge(&foreign, false).unwrap_err().contains("network.flows"));
+        assert!(judge(&foreign, false).unwrap_err().contains("cannot fill"));
     }
 }

@@ -3,9 +3,11 @@
 //! The supervisor, the registration and the pipeline each tell what they see; queries and health read it. Nothing here is
 //! stored: what must outlive the agent is in the store.
 
+use crate::completeness::Limitation;
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::rows::{CollectorRow, GapRow, ScanRow};
 use daemoneye_lib::models::time;
-use daemoneye_lib::proto::ipc::{CollectorStatus, Gap, Instructions, RegisterCollector};
+use daemoneye_lib::proto::ipc::{CollectorStatus, Gap, Instructions, RegisterCollector, TaskType};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ pub(crate) struct Known {
     pub(crate) scanned: bool,
     /// The types of tasks that it does.
     pub(crate) tasks: Vec<i32>,
+    /// What it tells of; none before it has registered.
+    pub(crate) domains: Domains,
     /// Why its supervision is not simply running it.
     pub(crate) supervision: Option<Supervision>,
     /// What it last told of itself.
@@ -163,6 +167,7 @@ impl Collectors {
     pub(crate) fn refused(&self, collector: &str, why: &str) {
         self.with(collector, |known| {
             known.refused = Some(why.to_owned());
+            known.row.last_error = Some(format!("its registration is refused: it {why}"));
             known.admitted = false;
             known.attached = false;
             "refused".clone_into(&mut known.row.state);
@@ -189,6 +194,7 @@ impl Collectors {
             known.heard = Some(Instant::now());
             known.settings = (0, String::new());
             let row = &mut known.row;
+            row.last_error = None;
             let same_run = row.start_time == Some(register.started);
             row.mode.clone_from(&register.mode);
             row.mode_reason.clone_from(&register.mode_reason);
@@ -198,7 +204,13 @@ impl Collectors {
             row.epoch = register.epoch.iter().map(|byte| format!("{byte:02x}")).collect();
             row.limitations.clone_from(&register.limitations);
             "attached".clone_into(&mut row.state);
-            known.tasks = register.capabilities.as_ref().map(|can| can.tasks.clone()).unwrap_or_default();
+            let can = register.capabilities.clone().unwrap_or_default();
+            known.domains = Domains::named(&can.domains);
+            row.domains = can.domains;
+            row.source_caps.clone_from(&register.source_caps);
+            let kind = |kind: &i32| TaskType::try_from(*kind).ok().map(|kind| kind.as_str_name().to_owned());
+            row.tasks = can.tasks.iter().filter_map(kind).collect();
+            known.tasks = can.tasks;
             known.attached = true;
             known.scanned &= same_run;
             known.supervision = None;
@@ -261,13 +273,35 @@ impl Collectors {
         news.unwrap_or(true)
     }
 
-    /// What collectors say that they cannot see, whatever happens.
-    pub(crate) fn limitations(&self) -> Vec<String> {
+    /// What a collector tells of; none before it has registered.
+    pub(crate) fn domains(&self, collector: &str) -> Domains {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(collector).map(|known| known.domains).unwrap_or_default()
+    }
+
+    /// What collectors say that they cannot see, whatever happens, and what none of them looks at.
+    pub(crate) fn limitations(&self) -> Vec<Limitation> {
+        let known = self.list();
+        let unwatched = [Domain::Network, Domain::Filesystem, Domain::Performance].into_iter().filter(|domain| {
+            // What has not registered yet is missed already, by its absence.
+            known.iter().all(|known| !known.domains.contains(*domain))
+        });
+        let unwatched: Vec<Limitation> = unwatched
+            .map(|domain| Limitation {
+                domains: [domain].into_iter().collect(),
+                of_alerts: false,
+                text: format!("unwatched: no collector tells of the domain {domain}: see docs/collectors.md"),
+            })
+            .collect();
         let of = |known: Known| {
-            let name = known.row.collector;
-            known.row.limitations.into_iter().map(move |limitation| format!("limited: {limitation} ({name})"))
+            let (name, domains) = (known.row.collector, known.domains);
+            known.row.limitations.into_iter().map(move |limitation| Limitation {
+                domains,
+                of_alerts: true,
+                text: format!("limited: {limitation} ({name})"),
+            })
         };
-        self.list().into_iter().flat_map(of).collect()
+        known.into_iter().flat_map(of).chain(unwatched).collect()
     }
 
     pub(crate) fn list(&self) -> Vec<Known> {
@@ -306,7 +340,7 @@ impl Collectors {
                 state => ("collector_down", since, format!("the collector is not attached ({state})")),
             };
             let gap = Gap { kind: kind.to_owned(), from, to: None, count: None, reason };
-            Some(GapRow { gap_id: 0, collector: known.row.collector, gap })
+            Some(GapRow { gap_id: 0, collector: known.row.collector, gap, domains: known.domains.bits() })
         };
         self.list().into_iter().filter_map(absence).collect()
     }

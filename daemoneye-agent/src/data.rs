@@ -1,5 +1,6 @@
 //! Care of the store: retention on a schedule, and what operators ask of it.
 
+use crate::inquiries::Answers;
 use crate::requests::QueryService;
 use daemoneye_eventbus::Requests;
 use daemoneye_lib::config::Agent;
@@ -13,7 +14,7 @@ use daemoneye_lib::storage::{Extent, Keep, Removed, Store, StoreError, TableSize
 use prost::Message as _;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -48,8 +49,15 @@ impl Retention {
             match spawn_blocking(move || store.prune(keep, false)).await {
                 Ok(Ok(removed)) if removed.is_nothing() => {}
                 Ok(Ok(removed)) => {
-                    let Removed { events, processes, alerts, bytes, .. } = removed;
-                    tracing::info!(events, processes, alerts, bytes, "retention removed what is too old or too much");
+                    let Removed { events, processes, snapshots, alerts, bytes, .. } = removed;
+                    tracing::info!(
+                        events,
+                        processes,
+                        snapshots,
+                        alerts,
+                        bytes,
+                        "retention removed what is too old or too much"
+                    );
                 }
                 // The pipeline says so too, and opens the store again.
                 Ok(Err(error)) => tracing::error!(%error, "retention could not remove anything"),
@@ -65,16 +73,18 @@ pub(crate) fn exports(queries: &QueryService) -> Result<QueryService, QueryError
     let limits = Agent { query_max_rows: u64::MAX, query_timeout_ms: EXPORT_TIMEOUT_MS, ..limits };
     Ok(QueryService {
         engine: Arc::new(Queries::new(limits.query_memory_bytes)?),
-        planning: Arc::clone(&queries.planning),
+        planning: queries.planning.clone(),
         store: Arc::clone(&queries.store),
         collectors: queries.collectors.clone(),
         detection: queries.detection.clone(),
+        cut_queries: queries.cut_queries.clone(),
         limits: watch::channel(limits).1,
         metrics: queries.metrics.clone(),
     })
 }
 
-/// Answers what operators ask of the store, one after the other, until the bus closes.
+/// Answers what operators ask of the store until the bus closes. Checking or pruning is done by one at a time; how much there
+/// is can be asked meanwhile.
 pub(crate) struct DataServer {
     pub(crate) requests: Requests,
     pub(crate) store: Arc<Store>,
@@ -82,17 +92,39 @@ pub(crate) struct DataServer {
 
 impl DataServer {
     pub(crate) async fn run(mut self) -> String {
+        let mut answers = Answers::default();
+        let slot = Arc::new(Semaphore::new(1));
         while let Some(request) = self.requests.recv().await {
             let asked = DataRequest::decode(request.body.as_slice()).ok().and_then(|request| request.request);
             if let Some(Asked::Prune(DataPrune { keep_since, max_bytes, dry_run: false })) = &asked {
-                tracing::info!(uid = request.sender.uid, ?keep_since, ?max_bytes, "an operator removes data");
+                tracing::warn!(uid = request.sender.uid, ?keep_since, ?max_bytes, "an operator removes data");
             }
-            let store = Arc::clone(&self.store);
-            match spawn_blocking(move || answer(&store, asked)).await {
-                Ok(Ok(page)) => request.respond(page.encode_to_vec()).await,
-                Ok(Err(error)) => request.fail(error.encode_to_vec()).await,
-                Err(panic) => return panic.to_string(),
-            }
+            let (store, slot) = (Arc::clone(&self.store), Arc::clone(&slot));
+            answers.take(async move {
+                let cancelled = request.cancelled();
+                let slot = if matches!(asked, Some(Asked::Stats(_))) {
+                    None
+                } else {
+                    tokio::select! {
+                        slot = slot.acquire_owned() => slot.ok(),
+                        () = cancelled => return,
+                    }
+                };
+                let answered = spawn_blocking(move || {
+                    let answered = answer(&store, asked);
+                    drop(slot);
+                    answered
+                });
+                match answered.await {
+                    Ok(Ok(page)) => request.respond(page.encode_to_vec()).await,
+                    Ok(Err(error)) => request.fail(error.encode_to_vec()).await,
+                    Err(panic) => {
+                        tracing::error!(%panic, "care of the store brought its thread down: a defect of DaemonEye");
+                        let message = format!("it brought the agent's thread down: {panic}");
+                        request.fail(failure(RequestErrorKind::Defect, message).encode_to_vec()).await;
+                    }
+                }
+            });
         }
         "the bus has closed".to_owned()
     }
@@ -155,9 +187,10 @@ fn stats(sizes: Vec<TableSize>, file: u64) -> QueryPage {
 }
 
 fn pruned(removed: Removed) -> QueryPage {
-    let Removed { events, processes, scans, gaps, alerts, bytes } = removed;
-    let columns = ["events", "processes", "scans", "gaps", "alerts", "bytes"].map(|name| (name, ColumnKind::Integer));
-    page(&columns, vec![[events, processes, scans, gaps, alerts, bytes].map(number).to_vec()], Vec::new())
+    let Removed { events, processes, snapshots, scans, gaps, alerts, bytes } = removed;
+    let columns = ["events", "processes", "snapshots", "scans", "gaps", "alerts", "bytes"];
+    let columns = columns.map(|name| (name, ColumnKind::Integer));
+    page(&columns, vec![[events, processes, snapshots, scans, gaps, alerts, bytes].map(number).to_vec()], Vec::new())
 }
 
 fn verified(verified: Verified) -> QueryPage {

@@ -3,9 +3,11 @@
 use crate::collectors::{Collectors, Known, PROCMOND, Supervision};
 use crate::pipeline::Progress;
 use crate::reload::{ReloadState, Report};
+use crate::rule_state::RuleState;
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
+use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
@@ -30,6 +32,7 @@ pub(crate) struct Health {
     pub(crate) store: Arc<Store>,
     pub(crate) rules_dir: String,
     pub(crate) reload: ReloadState,
+    pub(crate) rule_state: Arc<RuleState>,
 }
 
 impl Health {
@@ -126,6 +129,10 @@ impl Health {
             let hint = "the rules that were in force stay in force; make the directory readable again";
             return component("rules", HealthStatus::Degraded, format!("{detail}; {trouble}"), hint);
         }
+        if let Some(lost) = self.rule_state.lost() {
+            let hint = "say anew which rules are not to run: daemoneye-cli rules disable; if none, enable any";
+            return component("rules", HealthStatus::Degraded, format!("{detail}; {lost}"), hint);
+        }
         let troubled: Vec<_> =
             rules.iter().filter(|rule| !matches!(rule.state.as_str(), "healthy" | "disabled")).collect();
         if let Some(first) = troubled.first() {
@@ -195,7 +202,8 @@ fn collector(known: &Known) -> ComponentHealth {
         return component(name, HealthStatus::Degraded, "paused by an operator".to_owned(), hint);
     }
     // Others tell what they are told, and need not look around first.
-    if !known.scanned && (row.collector == PROCMOND || row.mode == "poll") {
+    let scans = row.mode == "poll" && known.domains.contains(Domain::Process);
+    if !known.scanned && (row.collector == PROCMOND || scans) {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }
     let mut detail = format!("mode {} ({})", row.mode, row.mode_reason);

@@ -10,6 +10,7 @@ use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{EventBusMessage, Role};
 use daemoneye_eventbus::{Request, Requests, Subscription};
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{
     CollectorStatus, CommittedThrough, EventBatch, Gap, RegisterCollector, RegisterReply, RequestError,
@@ -40,7 +41,7 @@ impl Ingest {
     pub(crate) async fn run(mut self) -> String {
         while let Some(message) = self.events.recv().await {
             let batch = arrived(message).and_then(|batch| match self.collectors.is_admitted(&batch.collector) {
-                true => Ok(batch),
+                true => Ok(Arrived { domains: self.collectors.domains(&batch.collector), ..batch }),
                 false => Err(format!("`{}` is not registered", batch.collector)),
             });
             match batch {
@@ -92,7 +93,14 @@ fn arrived(message: EventBusMessage) -> Result<Arrived, String> {
     }
     let epoch = Epoch::try_from(batch.epoch.as_slice())
         .map_err(|_| format!("a batch of `{}` has an epoch of {} bytes", sender.name, batch.epoch.len()))?;
-    Ok(Arrived { collector: batch.collector, epoch, first_sequence: batch.first_sequence, items: batch.items })
+    Ok(Arrived {
+        collector: batch.collector,
+        // What it may tell of, its registration says.
+        domains: Domains::default(),
+        epoch,
+        first_sequence: batch.first_sequence,
+        items: batch.items,
+    })
 }
 
 /// Registers collectors until the bus closes.
@@ -145,7 +153,12 @@ impl Registration {
     /// A collector that only polls is blind between its scans, from the beginning and for as long as it does.
     fn prepare(&self, register: &RegisterCollector) -> Result<Vec<CommittedThrough>, StoreError> {
         if register.mode == "poll" {
-            let reason = "processes are seen only when a scan finds them: those that live shorter may be missing";
+            let domains = register.capabilities.as_ref().map(|can| Domains::named(&can.domains)).unwrap_or_default();
+            let reason = if domains.contains(Domain::Process) {
+                "processes are seen only when a scan finds them: those that live shorter may be missing"
+            } else {
+                "what begins and ends between two looks may be missing"
+            };
             let gap = Gap {
                 kind: "polling".to_owned(),
                 from: register.started,

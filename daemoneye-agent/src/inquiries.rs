@@ -1,4 +1,7 @@
 //! Questions that are answered from memory: health and metrics.
+//!
+//! What is to be said is known at once; saying it waits until the caller takes it. Each answer waits by itself ([`Answers`]), so that
+//! an operator who takes nothing holds nobody else up.
 
 use crate::health::Health;
 use crate::metrics::{Metrics, Sources};
@@ -6,11 +9,23 @@ use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::proto::ipc::{MetricsReport, RequestError, RequestErrorKind};
 use daemoneye_lib::telemetry::request_id;
 use prost::Message as _;
+use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
 
 /// What everything that is logged while a request is answered bears: the name that the asking side's log has for it.
 pub(crate) fn span(request: &Request) -> Span {
     tracing::info_span!("request", id = request_id(request.request_id), topic = %request.topic, uid = request.sender.uid)
+}
+
+/// Answers that are on their way; they end with it. The bus bounds how many requests are under way.
+#[derive(Default)]
+pub(crate) struct Answers(JoinSet<()>);
+
+impl Answers {
+    pub(crate) fn take(&mut self, answer: impl Future<Output = ()> + Send + 'static) {
+        while self.0.try_join_next().is_some() {}
+        self.0.spawn(answer);
+    }
 }
 
 /// Answers questions after health until the bus closes.
@@ -21,6 +36,7 @@ pub(crate) struct HealthServer {
 
 impl HealthServer {
     pub(crate) async fn run(mut self) -> String {
+        let mut answers = Answers::default();
         while let Some(request) = self.requests.recv().await {
             let span = span(&request);
             let report = self.health.report();
@@ -28,7 +44,7 @@ impl HealthServer {
                 request.respond(report.encode_to_vec()).await;
                 tracing::debug!("answered");
             };
-            answer.instrument(span).await;
+            answers.take(answer.instrument(span));
         }
         "the bus has closed".to_owned()
     }
@@ -43,6 +59,7 @@ pub(crate) struct MetricsServer {
 
 impl MetricsServer {
     pub(crate) async fn run(mut self) -> String {
+        let mut answers = Answers::default();
         while let Some(request) = self.requests.recv().await {
             let span = span(&request);
             let text = self.metrics.text(&self.sources);
@@ -63,7 +80,7 @@ impl MetricsServer {
                     }
                 }
             };
-            answer.instrument(span).await;
+            answers.take(answer.instrument(span));
         }
         "the bus has closed".to_owned()
     }

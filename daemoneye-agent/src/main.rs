@@ -10,12 +10,14 @@ mod collectors;
 mod completeness;
 mod data;
 mod explain;
+mod feed;
 mod health;
 mod ingest;
 mod inquiries;
 mod metrics;
 mod orders;
 mod pipeline;
+mod planning;
 mod reload;
 mod requests;
 mod rule_requests;
@@ -30,6 +32,7 @@ mod status;
 mod supervise;
 mod tables;
 mod tasks;
+mod triggers;
 
 #[cfg(unix)]
 #[path = "os_unix.rs"]

@@ -1,6 +1,7 @@
 //! What operators order of collectors: to pause, and to go on.
 
 use crate::collectors::Collectors;
+use crate::inquiries::Answers;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload, Request, Requests};
@@ -16,11 +17,15 @@ pub(crate) struct OrderServer {
 
 impl OrderServer {
     pub(crate) async fn run(mut self) -> String {
+        let mut answers = Answers::default();
         while let Some(request) = self.requests.recv().await {
-            match self.order(&request).await {
-                Ok(reply) => request.respond(reply.encode_to_vec()).await,
-                Err(error) => request.fail(error.encode_to_vec()).await,
-            }
+            let done = self.order(&request).await;
+            answers.take(async move {
+                match done {
+                    Ok(reply) => request.respond(reply.encode_to_vec()).await,
+                    Err(error) => request.fail(error.encode_to_vec()).await,
+                }
+            });
         }
         "the bus has closed".to_owned()
     }

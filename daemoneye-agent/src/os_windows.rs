@@ -1,6 +1,7 @@
 //! What the agent needs of Windows: what stands for signals, and its place among other processes.
 
 use std::io;
+use std::path::Path;
 use tokio::process::Command;
 use tokio::signal::windows::{CtrlC, CtrlClose, CtrlShutdown, ctrl_c, ctrl_close, ctrl_shutdown};
 
@@ -72,6 +73,11 @@ pub(crate) fn kill(_pid: u32) -> io::Result<()> {
 /// No collector does that here.
 pub(crate) fn ask_to_reread(_pid: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// A directory cannot be opened to be written to the disk: the system does that by itself.
+pub(crate) fn sync_directory(_directory: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// A group of its own, so that Ctrl-C in the console reaches the agent alone, which ends its collectors in order.

@@ -1,7 +1,7 @@
 //! The one way of an event through the agent: store, rules, alerts, acknowledgement.
 //!
 //! ```text
-//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks
+//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks, and whoever watches
 //!                                                        └──► acknowledgement to the collector
 //! ```
 //!
@@ -13,10 +13,12 @@
 //! reading and the collectors spool. The store is reopened until it works again.
 
 use crate::collectors::Collectors;
-use crate::completeness::{self, RULE_FAILED};
+use crate::completeness::{self, Limitation, RuleGaps};
+use crate::feed::Feed;
 use crate::ingest::names_of;
 use crate::metrics::Metrics;
 use crate::schedule::Found;
+use crate::triggers;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};
@@ -24,18 +26,20 @@ use daemoneye_lib::alerting::{Generated, Sinks, generate_alert};
 use daemoneye_lib::detection::engine::Match;
 use daemoneye_lib::detection::rules::Rule;
 use daemoneye_lib::detection::standing::{DetectionEngine, Findings};
+use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
-use daemoneye_lib::models::rows::{DeliveryRow, GapRow};
+use daemoneye_lib::models::rows::{DeliveryRow, GapRow, TriggerRow};
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::Alert;
-use daemoneye_lib::proto::ipc::{BatchAck, Gap};
+use daemoneye_lib::proto::ipc::BatchAck;
 use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
 use prost::Message as _;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::block_in_place;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::Instrument as _;
@@ -131,13 +135,18 @@ pub(crate) struct Pipeline {
     pub(crate) outcomes: Mutex<mpsc::Receiver<DeliveryRow>>,
     pub(crate) collectors: Collectors,
     pub(crate) acknowledgements: Client,
+    /// Whoever watches alerts gets them when they are committed.
+    pub(crate) feed: Feed,
+    pub(crate) rule_gaps: RuleGaps,
     /// What scheduled rules find; whoever sends waits until it is committed.
     pub(crate) scheduled: Receiver<Found>,
+    /// Tasks that collectors ask of each other, once they are committed.
+    pub(crate) triggers: Sender<TriggerRow>,
     /// Everything before this row has been through the rules.
     pub(crate) evaluated: u64,
-    /// What `detection.runs` says of completeness, and since when.
+    /// What `detection.runs` says of completeness, since when, and over events of which tables.
     pub(crate) doubts: Vec<String>,
-    pub(crate) doubts_of: Option<Instant>,
+    pub(crate) doubts_of: Option<(Instant, HashSet<Table>)>,
     /// Between two attempts to deliver what is due.
     pub(crate) delivery_retry: Duration,
     /// Deliveries that a sink is busy with, and since when.
@@ -148,7 +157,7 @@ impl Pipeline {
     /// Runs until the queue of batches is closed and empty.
     pub(crate) async fn run(mut self, mut batches: Receiver<Arrived>) -> Result<(), PipelineError> {
         // Rules are loaded anew: what they could not do before is over.
-        self.storage.insist(|store| store.close_gaps(RULE_FAILED, time::now_ns())).await?;
+        self.storage.insist(|store| self.rule_gaps.close(store)).await?;
         self.catch_up().await?;
         let mut retry = interval(self.delivery_retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,11 +198,29 @@ impl Pipeline {
         for (collector, epoch, through) in &appended.committed {
             tracing::debug!(%collector, %epoch, through, "committed");
         }
+        self.trigger(&appended.triggers).await?;
         self.evaluate(&appended.events, appended.next_row).await?;
         self.settle_deliveries().await?;
         self.note(&appended);
         let bus = self.acknowledgements.clone();
         acknowledge(&bus, appended.committed).await;
+        Ok(())
+    }
+
+    /// Hands on what collectors ask of each other. More than can wait are refused: nothing here waits for a collector.
+    async fn trigger(&self, triggers: &[TriggerRow]) -> Result<(), PipelineError> {
+        for row in triggers {
+            match self.triggers.try_send(row.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(row)) => {
+                    let why = format!("more than {} triggers wait already", triggers::QUEUE);
+                    let row = triggers::settled(row, "refused", Some(why), None);
+                    self.storage.insist(|store| store.settle_trigger(&row)).await?;
+                }
+                // The agent ends: it stays due, and is carried out at the next start.
+                Err(TrySendError::Closed(_)) => {}
+            }
+        }
         Ok(())
     }
 
@@ -213,11 +240,12 @@ impl Pipeline {
 
     /// Runs the rules over new rows and commits what they find.
     async fn evaluate(&mut self, events: &[IdentifiedEvent], next_row: u64) -> Result<(), PipelineError> {
-        let newest = events.iter().map(|event| event.event.event_time).max().unwrap_or(0);
-        if self.doubts_of.is_none_or(|of| of.elapsed() > DOUBTS) {
+        let newest = events.iter().map(|event| event.event.time()).max().unwrap_or(0);
+        let tables: HashSet<Table> = events.iter().map(|event| event.event.table()).collect();
+        if self.doubts_of.as_ref().is_none_or(|(of, over)| of.elapsed() > DOUBTS || *over != tables) {
             let (gaps, limitations) = self.doubts().await?;
-            self.doubts = completeness::reasons_at(&gaps, &limitations, newest);
-            self.doubts_of = Some(Instant::now());
+            self.doubts = completeness::reasons_at(&gaps, &limitations, tables.iter().copied(), newest);
+            self.doubts_of = Some((Instant::now(), tables));
         }
         let began = Instant::now();
         let Findings { found, failed } = block_in_place(|| self.engine.execute_rules(events, &self.doubts));
@@ -230,12 +258,13 @@ impl Pipeline {
         if found.is_empty() {
             return Ok(());
         }
-        let times: HashMap<&str, i64> =
-            events.iter().map(|event| (event.event_id.as_str(), event.event.event_time)).collect();
+        let places: HashMap<&str, (i64, Table)> =
+            events.iter().map(|event| (event.event_id.as_str(), (event.event.time(), event.event.table()))).collect();
         let (gaps, limitations) = self.doubts().await?;
         let found = found.into_iter().map(|(rule, found)| {
-            let moment = times.get(found.event_id.as_str()).copied().unwrap_or(newest);
-            let doubts = completeness::reasons_at(&gaps, &limitations, moment);
+            let place = places.get(found.event_id.as_str()).copied();
+            let (moment, table) = place.unwrap_or((newest, Table::ProcessEvents));
+            let doubts = completeness::reasons_at(&gaps, &limitations, [table], moment);
             Suspicion { rule, found, moment, doubts }
         });
         self.raise(found.collect()).await
@@ -262,9 +291,7 @@ impl Pipeline {
 
     /// What a rule could not look at may hold what it looks for.
     async fn note_failure(&self, rule_id: &str, why: &str, from: i64) -> Result<(), PipelineError> {
-        let reason = format!("the rule could not be evaluated: {why}");
-        let gap = Gap { kind: RULE_FAILED.to_owned(), from, to: None, count: None, reason };
-        self.storage.insist(|store| store.open_gap(rule_id, gap.clone())).await
+        self.storage.insist(|store| self.rule_gaps.open(store, rule_id, why, from)).await.map(drop)
     }
 
     /// Makes alerts of matches, or counts them to alerts that are there.
@@ -293,7 +320,7 @@ impl Pipeline {
     }
 
     /// What is known to be missing now.
-    async fn doubts(&self) -> Result<(Vec<GapRow>, Vec<String>), PipelineError> {
+    async fn doubts(&self) -> Result<(Vec<GapRow>, Vec<Limitation>), PipelineError> {
         let collectors = self.collectors.clone();
         let gaps = self.storage.insist(|store| completeness::gaps(&store.snapshot()?, &collectors)).await?;
         Ok((gaps, self.collectors.limitations()))
@@ -316,6 +343,7 @@ impl Pipeline {
         let alerts: Vec<Alert> = alerts.into_iter().map(|(alert, _)| alert).collect();
         self.storage.insist(|store| store.commit_alerts(&alerts, &rows, next_row)).await?;
         self.storage.progress.note(|state| state.alerts += new);
+        self.feed.publish(&alerts).await;
         for (row, alert) in due {
             self.deliver(row, alert);
         }

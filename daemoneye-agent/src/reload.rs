@@ -2,12 +2,13 @@
 //!
 //! All or nothing: a configuration that cannot be read, or whose sinks cannot be used, changes nothing. What was applied, what
 //! waits for a restart and why the last attempt failed stands in [`ReloadState`], which health shows. procmond is told to
-//! read its own configuration by the same signal.
+//! read its own configuration by the same signal, the other collectors are sent what is new for them.
 
+use crate::collectors::Collectors;
 use crate::metrics::Metrics;
-use crate::os;
 use crate::rules;
-use daemoneye_eventbus::Gate;
+use crate::{orders, os, spawn};
+use daemoneye_eventbus::{Client, Gate};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::logging::LogLevelSwitch;
 use daemoneye_lib::config::{Agent, ConfigError, Rereader};
@@ -61,6 +62,8 @@ pub(crate) struct Reload {
     pub(crate) gate: Gate,
     pub(crate) collector: &'static str,
     pub(crate) metrics: Metrics,
+    pub(crate) collectors: Collectors,
+    pub(crate) bus: Client,
 }
 
 /// Why nothing was changed.
@@ -101,6 +104,10 @@ impl Reload {
         }
         self.log_level.set(reread.config.app.log_level);
         self.limits.send_replace(reread.config.agent.clone());
+        for (name, instructions) in spawn::configure_anew(&reread.config, &self.collectors) {
+            tracing::info!(collector = %name, version = instructions.version, "its settings are new");
+            orders::instruct(&self.bus, &name, &instructions).await;
+        }
         let (changed, pending) = (reread.changed.join(" "), reread.pending.join(" "));
         tracing::info!(changed, pending, "the configuration was read anew");
         if !reread.pending.is_empty() {

@@ -5,10 +5,11 @@
 //! time limit.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, CutQueries};
 use crate::explain;
 use crate::inquiries::span;
 use crate::metrics::Metrics;
+use crate::planning::{Deadline, Planning};
 use crate::tables::Tables;
 use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::config::Agent;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tracing::{Instrument as _, Span};
 
 /// Queries that run at once, and queries that are planned at once.
@@ -47,11 +48,11 @@ pub(crate) struct QueryServer {
 /// What a query needs.
 pub(crate) struct QueryService {
     pub(crate) engine: Arc<Queries>,
-    /// Places for planning.
-    pub(crate) planning: Arc<Semaphore>,
+    pub(crate) planning: Planning,
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
     pub(crate) detection: DetectionRecord,
+    pub(crate) cut_queries: CutQueries,
     pub(crate) limits: watch::Receiver<Agent>,
     pub(crate) metrics: Metrics,
 }
@@ -126,25 +127,25 @@ impl QueryService {
         let limits = self.limits.borrow().clone();
         let max_rows = limit(wanted.max_rows, limits.query_max_rows);
         let timeout = Duration::from_millis(limit(wanted.timeout_ms, limits.query_timeout_ms));
-        let deadline = Instant::now() + timeout;
+        let deadline = Deadline::after(timeout);
         let parameters = parameters(wanted.parameters);
         if wanted.explain {
             let engine = Arc::clone(&self.engine);
             let tables = Arc::new(self.tables()?);
             let work = async move { engine.explain(&wanted.sql, &parameters, tables).await };
-            return self.in_time(deadline, timeout, work).await.map(|explained| Some(explain::page(&explained)));
+            return self.planned(deadline, work).await.map(|explained| Some(explain::page(&explained)));
         }
         let tables = self.tables()?;
         let gaps = completeness::gaps(&tables.snapshot, &self.collectors)
             .map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
         let engine = Arc::clone(&self.engine);
         let work = async move { engine.run(&wanted.sql, &parameters, Arc::new(tables)).await };
-        let mut answer = self.in_time(deadline, timeout, work).await?;
+        let mut answer = self.planned(deadline, work).await?;
         let mut page = Page { columns: answer.columns().to_vec(), rows: Vec::new(), bytes: 0 };
         let mut sent = 0;
         let mut cut = None;
         'rows: loop {
-            let batch = match timeout_at(deadline, answer.next()).await {
+            let batch = match timeout_at(deadline.at, answer.next()).await {
                 Err(_) => {
                     cut = Some(format!("time_limit: the query was cut short after {} s", timeout.as_secs_f64()));
                     break;
@@ -159,7 +160,7 @@ impl QueryService {
                 }
                 if page.is_full_with(&row)? {
                     let full = page.take();
-                    match timeout_at(deadline, request.send_part(full.encode_to_vec())).await {
+                    match timeout_at(deadline.at, request.send_part(full.encode_to_vec())).await {
                         Ok(Ok(())) => {}
                         Ok(Err(_)) => return Ok(None),
                         Err(_) => {
@@ -178,38 +179,27 @@ impl QueryService {
         Ok(Some(last))
     }
 
-    /// Plans on a thread of its own: nothing can interrupt planning, but nobody need wait for it. One that goes on after its
-    /// time keeps its place until it is done, so that few of them can be under way.
-    async fn in_time<T: Send + 'static>(
+    /// Plans within the time limit.
+    async fn planned<T: Send + 'static>(
         &self,
-        deadline: Instant,
-        timeout: Duration,
+        deadline: Deadline,
         work: impl Future<Output = Result<T, QueryError>> + Send + 'static,
     ) -> Result<T, RequestError> {
-        let late = || {
-            let message = format!("the query could not be planned within {} s", timeout.as_secs_f64());
-            RequestError { hint: "ask for less at once".to_owned(), ..failure(RequestErrorKind::TimedOut, message) }
-        };
-        let place = timeout_at(deadline, Arc::clone(&self.planning).acquire_owned()).await.map_err(|_| late())?;
-        let planned = spawn_blocking(move || {
-            let planned = Handle::current().block_on(work);
-            drop(place);
-            planned
-        });
-        match timeout_at(deadline, planned).await {
-            Err(_) => Err(late()),
-            Ok(Ok(planned)) => planned.map_err(query_failure),
-            Ok(Err(panic)) => {
-                let message = format!("planning the query brought the engine down: {panic}");
-                Err(failure(RequestErrorKind::Defect, message))
-            }
+        match self.planning.run(deadline, move || work).await {
+            Ok(planned) => planned.map_err(query_failure),
+            Err(undone) => Err(undone.told("query", deadline)),
         }
     }
 
     fn tables(&self) -> Result<Tables, RequestError> {
         let snapshot =
             self.store.snapshot().map_err(|error| failure(RequestErrorKind::FailedRequest, error.to_string()))?;
-        Ok(Tables { snapshot, collectors: self.collectors.clone(), detection: self.detection.clone() })
+        Ok(Tables {
+            snapshot,
+            collectors: self.collectors.clone(),
+            detection: self.detection.clone(),
+            cut_queries: self.cut_queries.clone(),
+        })
     }
 
     /// Judged by what was known when the query began, and by who is absent now that it has ended.
@@ -229,7 +219,10 @@ impl QueryService {
                 .collect::<Vec<_>>(),
         );
         let mut reasons = completeness::reasons(&gaps, &self.collectors.limitations(), &touched);
-        reasons.extend(cut);
+        if let Some(cut) = cut {
+            self.cut_queries.note(&cut);
+            reasons.push(cut);
+        }
         Completeness { degraded: !reasons.is_empty(), reasons }
     }
 }

@@ -1,5 +1,6 @@
 //! What operators ask of rules: to enable or disable one, and what one would have raised.
 
+use crate::inquiries::Answers;
 use crate::requests::failure;
 use crate::rule_state::RuleState;
 use crate::rule_trial::Trials;
@@ -23,12 +24,15 @@ pub(crate) struct Switch {
 
 impl Switch {
     pub(crate) async fn run(mut self) -> String {
+        let mut answers = Answers::default();
         while let Some(request) = self.requests.recv().await {
             let done = tokio::task::block_in_place(|| self.switch(&request));
-            match done {
-                Ok(reply) => request.respond(reply.encode_to_vec()).await,
-                Err(error) => request.fail(error.encode_to_vec()).await,
-            }
+            answers.take(async move {
+                match done {
+                    Ok(reply) => request.respond(reply.encode_to_vec()).await,
+                    Err(error) => request.fail(error.encode_to_vec()).await,
+                }
+            });
         }
         "the bus has closed".to_owned()
     }

@@ -1,18 +1,18 @@
-//! What the agent remembers of rules from one start to the next: which the operator has disabled, and what a rule of mode
-//! `diff` returned last. The files are specified in `docs/formats/rules.md`.
+//! What the agent remembers of rules from one start to the next: which the operator has disabled, and what a scheduled rule
+//! returned last. The files are specified in `docs/formats/rules.md`.
 //!
-//! Each file is written beside its place and moved there whole. One that is damaged counts as missing and is told: a disabled
-//! rule then runs, and a rule of mode `diff` learns anew.
+//! Each file is written beside its place and moved there whole. One that is damaged counts as missing and is told: a rule of mode
+//! `diff` then learns anew, and a disabled rule runs until the operator disables it again, which health says meanwhile.
 
-use daemoneye_lib::config::{DirectoryError, create_private_dir, open_no_follow};
-use daemoneye_lib::detection::rules::Rule;
+use crate::os;
+use daemoneye_lib::config::{DirectoryError, create_private_dir, for_owner_alone, open_no_follow};
+use daemoneye_lib::detection::rules::{Mode, Rule};
 use daemoneye_lib::detection::scheduled::{Known, MAX_ROWS};
 use daemoneye_lib::models::time;
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,20 +40,31 @@ pub(crate) struct RuleState {
     directory: PathBuf,
     /// Rule ids with who disabled them and when.
     disabled: Mutex<BTreeMap<String, Json>>,
+    /// Why it is not known which were disabled.
+    lost: Mutex<Option<String>>,
 }
 
 impl RuleState {
     pub(crate) fn open(directory: &Path) -> Result<Self, DirectoryError> {
         create_private_dir(directory)?;
         let path = directory.join(DISABLED);
-        let disabled = match read(&path).and_then(|bytes| bytes.map(|bytes| parse(&bytes)).transpose()) {
-            Ok(disabled) => disabled.unwrap_or_default(),
+        let (disabled, lost) = match read(&path).and_then(|bytes| bytes.map(|bytes| parse(&bytes)).transpose()) {
+            Ok(disabled) => (disabled.unwrap_or_default(), None),
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "which rules were disabled is lost: all of them run");
-                BTreeMap::new()
+                let path = path.display();
+                tracing::error!(%path, %error, "which rules were disabled is lost: all of them run");
+                (
+                    BTreeMap::new(),
+                    Some(format!("which rules were disabled is lost, and all of them run: {path}: {error}")),
+                )
             }
         };
-        Ok(Self { directory: directory.to_owned(), disabled: Mutex::new(disabled) })
+        Ok(Self { directory: directory.to_owned(), disabled: Mutex::new(disabled), lost: Mutex::new(lost) })
+    }
+
+    /// Why it is not known which rules are not to run; until the operator says so anew.
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The rules that are not to run.
@@ -64,7 +75,10 @@ impl RuleState {
     /// Enables or disables a rule durably; tells whether that changed anything.
     pub(crate) fn set_enabled(&self, rule_id: &str, enabled: bool, uid: Option<u32>) -> Result<bool, StateError> {
         let mut disabled = self.disabled.lock().unwrap_or_else(PoisonError::into_inner);
-        if disabled.contains_key(rule_id) != enabled {
+        // What is lost is written anew by whatever the operator says.
+        let is_lost = self.lost().is_some();
+        let unchanged = disabled.contains_key(rule_id) != enabled;
+        if unchanged && !is_lost {
             return Ok(false);
         }
         let mut changed = disabled.clone();
@@ -72,13 +86,14 @@ impl RuleState {
             changed.remove(rule_id);
         } else if changed.len() >= MAX_DISABLED {
             return Err(StateError::TooMany);
-        } else {
+        } else if !unchanged {
             changed.insert(rule_id.to_owned(), json!({ "since": time::rfc3339(time::now_ns()), "uid": uid }));
         }
         let document = json!({ "version": 1, "disabled": changed });
         self.write(DISABLED, format!("{document}\n").as_bytes())?;
         *disabled = changed;
-        Ok(true)
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok(!unchanged)
     }
 
     /// What the rule returned last; nothing when it has not run yet or its query is another now.
@@ -112,12 +127,12 @@ impl RuleState {
         let new = self.directory.join(format!("{name}.new"));
         let written = || -> io::Result<()> {
             let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            let mut file = open_no_follow(&mut options, &new)?;
+            options.write(true).create(true).truncate(true);
+            let mut file = open_no_follow(for_owner_alone(&mut options), &new)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
-            File::open(&self.directory)?.sync_all()
+            os::sync_directory(&self.directory)
         };
         written().map_err(|source| StateError::Write { path: path.clone(), source })
     }
@@ -153,8 +168,14 @@ fn parse(bytes: &[u8]) -> io::Result<BTreeMap<String, Json>> {
     Ok(disabled.iter().map(|(id, since)| (id.clone(), since.clone())).collect())
 }
 
+/// What is known of a rule is of its query, and of what its mode remembers: rows, or occurrences.
 fn query_digest(rule: &Rule) -> [u8; 32] {
-    *blake3::Hasher::new_derive_key("daemoneye 2026 rule-query v1").update(rule.sql.as_bytes()).finalize().as_bytes()
+    let mut hasher = blake3::Hasher::new_derive_key("daemoneye 2026 rule-query v1");
+    hasher.update(rule.sql.as_bytes());
+    if rule.schedule.is_some_and(|schedule| schedule.mode == Mode::All) {
+        hasher.update(b"\0all");
+    }
+    *hasher.finalize().as_bytes()
 }
 
 fn pack(rule: &Rule, known: &Known) -> Vec<u8> {
@@ -207,8 +228,13 @@ mod tests {
         assert!(state.set_enabled("b", true, None).unwrap());
         let again = RuleState::open(&place).unwrap();
         assert_eq!(again.disabled(), BTreeSet::from(["a".to_owned()]));
+        assert_eq!(again.lost(), None);
         fs::write(place.join(DISABLED), "{").unwrap();
-        assert!(RuleState::open(&place).unwrap().disabled().is_empty());
+        let lost = RuleState::open(&place).unwrap();
+        assert!(lost.disabled().is_empty() && lost.lost().is_some_and(|why| why.contains("disabled.json")));
+        // Any word of the operator's makes the file whole again.
+        assert!(!lost.set_enabled("a", true, None).unwrap());
+        assert_eq!((lost.lost(), RuleState::open(&place).unwrap().lost()), (None, None));
     }
 
     #[test]

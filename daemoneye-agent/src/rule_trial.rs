@@ -1,15 +1,19 @@
 //! What a rule would have raised over the stored events, how often a day, and what it costs.
+//!
+//! A trial has the time of a query, and memory of its own: however much it takes, it takes nothing from the rules in force.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, CutQueries};
+use crate::planning::{Deadline, Planning, Undone};
 use crate::requests::{failure, query_failure};
 use crate::rule_requests::unknown;
 use crate::tables::Tables;
 use daemoneye_lib::alerting::Trial;
+use daemoneye_lib::config::Agent;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};
-use daemoneye_lib::detection::query::{Parameter, Queries, rows};
-use daemoneye_lib::detection::rules::{Mode, Schedule, load_text};
-use daemoneye_lib::detection::scheduled::added;
+use daemoneye_lib::detection::query::{Parameter, Queries, QueryError, rows};
+use daemoneye_lib::detection::rules::{Schedule, load_text};
+use daemoneye_lib::detection::scheduled::{Told, told};
 use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::detection::{Cost, Parameters};
 use daemoneye_lib::models::catalog::Table;
@@ -20,9 +24,10 @@ use daemoneye_lib::proto::ipc::{
 };
 use daemoneye_lib::storage::{Snapshot, Store, TimeRange};
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// The most runs of a scheduled rule that a trial makes.
 const MAX_RUNS: i64 = 1_000;
@@ -37,7 +42,9 @@ pub(crate) struct Trials {
     pub(crate) queries: Arc<Queries>,
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
-    pub(crate) timeout: Duration,
+    pub(crate) cut_queries: CutQueries,
+    pub(crate) limits: watch::Receiver<Agent>,
+    pub(crate) planning: Planning,
 }
 
 /// A trial under way.
@@ -49,16 +56,16 @@ struct Course {
     evaluations: u64,
     cost: Duration,
     reasons: Vec<String>,
-    deadline: Instant,
-    timeout: Duration,
+    deadline: Deadline,
 }
 
 impl Trials {
-    /// Blocks as long as it takes.
+    /// Blocks its thread for as long as a batch of events takes.
     pub(crate) async fn run(&self, wanted: TestRule) -> Result<TestRuleReply, RequestError> {
-        let rule = self.rule(&wanted).await?;
+        let own = Duration::from_millis(self.limits.borrow().query_timeout_ms);
         let asked = Duration::from_millis(wanted.timeout_ms);
-        let timeout = if asked.is_zero() { self.timeout } else { asked.min(self.timeout) };
+        let deadline = Deadline::after(if asked.is_zero() { own } else { asked.min(own) });
+        let rule = self.rule(&wanted, deadline).await?;
         let to = time::now_ns();
         let back = i64::try_from(wanted.history_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let range = TimeRange { from: to.saturating_sub(back), to };
@@ -73,20 +80,24 @@ impl Trials {
             evaluations: 0,
             cost: Duration::ZERO,
             reasons: Vec::new(),
-            deadline: Instant::now() + timeout,
-            timeout,
+            deadline,
         };
         match rule.schedule() {
             None => course.over_events(&rule, &snapshot, range).await.map_err(failed)?,
             Some(schedule) => {
                 let tables = || -> Result<Tables, RequestError> {
                     let snapshot = self.store.snapshot().map_err(|error| failed(error.to_string()))?;
-                    Ok(Tables { snapshot, collectors: self.collectors.clone(), detection: self.engine.record() })
+                    Ok(Tables {
+                        snapshot,
+                        collectors: self.collectors.clone(),
+                        detection: self.engine.record(),
+                        cut_queries: self.cut_queries.clone(),
+                    })
                 };
-                course.over_runs(&rule, schedule, &self.queries, tables, range).await?;
+                course.over_runs(&rule, schedule, self, tables, range).await?;
             }
         }
-        let touched = [(Table::ProcessEvents, range.from, range.to)];
+        let touched = [(rule.table().unwrap_or(Table::ProcessEvents), range.from, range.to)];
         let mut reasons = completeness::reasons(&gaps, &self.collectors.limitations(), &touched);
         reasons.append(&mut course.reasons);
         let mut bytes = 0;
@@ -110,7 +121,7 @@ impl Trials {
         })
     }
 
-    async fn rule(&self, wanted: &TestRule) -> Result<Arc<CompiledRule>, RequestError> {
+    async fn rule(&self, wanted: &TestRule, deadline: Deadline) -> Result<Arc<CompiledRule>, RequestError> {
         if wanted.rule_text.is_empty() {
             let rules = self.engine.rules();
             return rules
@@ -119,7 +130,9 @@ impl Trials {
                 .cloned()
                 .ok_or_else(|| unknown(&wanted.rule_id));
         }
-        let loaded = load_text(Path::new(&wanted.file), &wanted.rule_text, &wanted.lists_text).await;
+        let (file, text, lists) = (PathBuf::from(&wanted.file), wanted.rule_text.clone(), wanted.lists_text.clone());
+        let loading = self.planning.run(deadline, move || async move { load_text(&file, &text, &lists).await });
+        let loaded = loading.await.map_err(|undone| undone.told("rule", deadline))?;
         loaded.map_err(|problem| RequestError {
             line: u32::try_from(problem.line).unwrap_or(0),
             column: u32::try_from(problem.column).unwrap_or(0),
@@ -130,14 +143,10 @@ impl Trials {
 }
 
 impl Course {
-    /// Whether the time is over; the answer is cut then.
-    fn is_over(&mut self, until: &str) -> bool {
-        let over = Instant::now() >= self.deadline;
-        if over {
-            let seconds = self.timeout.as_secs_f64();
-            self.reasons.push(format!("time_limit: the trial was cut short after {seconds} s, at {until}"));
-        }
-        over
+    /// The time is over: the answer is cut.
+    fn cut(&mut self, until: &str) {
+        let seconds = self.deadline.timeout.as_secs_f64();
+        self.reasons.push(format!("time_limit: the trial was cut short after {seconds} s, at {until}"));
     }
 
     fn add(&mut self, rule: &CompiledRule, found: &Match, moment: i64) {
@@ -149,9 +158,10 @@ impl Course {
     }
 
     async fn over_events(&mut self, rule: &CompiledRule, snapshot: &Snapshot, range: TimeRange) -> Result<(), String> {
-        let all: Vec<usize> = (0..Table::ProcessEvents.columns().len()).collect();
+        let table = rule.table().unwrap_or(Table::ProcessEvents);
+        let all: Vec<usize> = (0..table.columns().len()).collect();
         let time_column = EVENT.iter().position(|column| column.name == "event_time").unwrap_or_default();
-        for batch in snapshot.events(&all, range).map_err(|error| error.to_string())? {
+        for batch in snapshot.events_where(table, &all, range, &[]).map_err(|error| error.to_string())? {
             let batch = batch.map_err(|error| error.to_string())?;
             let cost = Cost::start();
             let evaluated = rule.evaluate_each(&batch);
@@ -177,7 +187,8 @@ impl Course {
             }
             // Lets the request be cancelled.
             tokio::task::yield_now().await;
-            if self.is_over("a batch of events") {
+            if self.deadline.is_over() {
+                self.cut("a batch of events");
                 break;
             }
         }
@@ -186,15 +197,21 @@ impl Course {
 
     async fn over_runs(
         &mut self,
-        rule: &CompiledRule,
+        rule: &Arc<CompiledRule>,
         schedule: Schedule,
-        queries: &Queries,
+        trials: &Trials,
         tables: impl Fn() -> Result<Tables, RequestError>,
         range: TimeRange,
     ) -> Result<(), RequestError> {
         let every = i64::try_from(schedule.every.as_nanos()).unwrap_or(i64::MAX).max(1);
         // Before the first event there is nothing to see; the last run is now.
-        let first = first_event(queries, tables()?, range).await?.unwrap_or(range.to);
+        let (queries, all) = (Arc::clone(&trials.queries), tables()?);
+        let looking =
+            trials.planning.run(self.deadline, move || async move { first_event(&queries, all, range).await });
+        let first = match looking.await {
+            Ok(first) => first.map_err(query_failure)?.unwrap_or(range.to),
+            Err(undone) => return self.undone(undone, "the search for the first event"),
+        };
         let span = range.to.saturating_sub(first.max(range.from));
         let step = every.max(span / MAX_RUNS);
         if step > every {
@@ -205,40 +222,51 @@ impl Course {
         let mut known = None;
         for back in (0..=span / step).rev() {
             let now = range.to.saturating_sub(back.saturating_mul(step));
-            let cost = Cost::start();
-            let ran = rule.run(queries, Arc::new(tables()?), now).await.map_err(query_failure)?;
-            self.cost += cost.so_far();
+            let (own, queries, tables) = (Arc::clone(rule), Arc::clone(&trials.queries), Arc::new(tables()?));
+            let running = trials.planning.run(self.deadline, move || async move {
+                let cost = Cost::start();
+                let ran = own.run(&queries, tables, now).await;
+                (ran, cost.so_far())
+            });
+            let (ran, cost) = match running.await {
+                Ok((ran, cost)) => (ran.map_err(query_failure)?, cost),
+                Err(undone) => return self.undone(undone, &time::rfc3339(now)),
+            };
+            self.cost += cost;
             self.evaluations += 1;
             self.rows += ran.rows;
-            let found = match schedule.mode {
-                Mode::All => ran.matches.into_iter().map(|(found, _)| found).collect(),
-                Mode::Diff => {
-                    let (fresh, all) = added(ran.matches, known.as_ref());
-                    known = Some(all);
-                    fresh
-                }
-            };
-            for found in found {
+            self.excepted += ran.excepted;
+            let Told { fresh, found, known: now_known } = told(schedule.mode, ran.matches, known.as_ref());
+            known = Some(now_known);
+            self.trial.add_repeated(found.saturating_sub(fresh.len() as u64));
+            for found in fresh {
                 self.add(rule, &found, now);
-            }
-            tokio::task::yield_now().await;
-            if self.is_over(&time::rfc3339(now)) {
-                break;
             }
         }
         Ok(())
     }
+
+    /// What was found until the time was over is an answer; a defect is none.
+    fn undone(&mut self, undone: Undone, until: &str) -> Result<(), RequestError> {
+        match undone {
+            Undone::Late => {
+                self.cut(until);
+                Ok(())
+            }
+            defect @ Undone::Defect(_) => Err(defect.told("rule", self.deadline)),
+        }
+    }
 }
 
 /// When the first event of the stretch was.
-async fn first_event(queries: &Queries, tables: Tables, range: TimeRange) -> Result<Option<i64>, RequestError> {
+async fn first_event(queries: &Queries, tables: Tables, range: TimeRange) -> Result<Option<i64>, QueryError> {
     let from = Parameter::Text(time::sql_text(range.from));
     let parameters = Parameters { positional: vec![from], ..Parameters::default() };
     let sql = "SELECT min(event_time) FROM processes.events WHERE event_time >= ?";
-    let mut answer = queries.run(sql, &parameters, Arc::new(tables)).await.map_err(query_failure)?;
+    let mut answer = queries.run(sql, &parameters, Arc::new(tables)).await?;
     let mut first = None;
     while let Some(batch) = answer.next().await {
-        let batch = batch.map_err(query_failure)?;
+        let batch = batch?;
         first = first.or_else(|| time::parse(&text(rows(&batch).first()?.cells.first()?)?));
     }
     Ok(first)

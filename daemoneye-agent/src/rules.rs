@@ -4,12 +4,11 @@
 //! loaded, unchanged rules without compiling them, and put in the place of what was in force; the pipeline sees the old rules
 //! or the new ones, never some of each. A file that is refused leaves the rule that it held before in force.
 
-use crate::completeness::RULE_FAILED;
+use crate::completeness::RuleGaps;
 use crate::rule_state::RuleState;
 use daemoneye_lib::config::{DirectoryError, create_private_dir};
 use daemoneye_lib::detection::rules::{Fingerprint, fingerprint, load_dir, load_dir_again};
 use daemoneye_lib::detection::standing::{Change, DetectionEngine};
-use daemoneye_lib::models::time;
 use daemoneye_lib::storage::Store;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -66,6 +65,7 @@ pub(crate) struct Keeper {
     pub(crate) directory: PathBuf,
     pub(crate) engine: DetectionEngine,
     pub(crate) store: Arc<Store>,
+    pub(crate) gaps: RuleGaps,
     pub(crate) state: Arc<RuleState>,
     pub(crate) asked: Reload,
 }
@@ -127,7 +127,7 @@ impl Keeper {
         let problems = loaded.problems.iter().map(ToString::to_string).collect();
         let changes = self.engine.replace(loaded);
         if !changes.is_empty()
-            && let Err(error) = self.store.close_gaps(RULE_FAILED, time::now_ns())
+            && let Err(error) = self.gaps.close(&self.store)
         {
             tracing::warn!(%error, "what rules could not do before stays open as a gap");
         }

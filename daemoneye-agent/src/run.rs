@@ -2,7 +2,9 @@
 
 use crate::args::{Args, Status, Verb};
 use crate::collectors::{Collectors, PROCMOND};
+use crate::completeness::{CutQueries, RuleGaps};
 use crate::data::{self, DataServer, Retention};
+use crate::feed::Feed;
 use crate::health::Health;
 use crate::ingest::{Ingest, Registration, Statuses};
 use crate::inquiries::{HealthServer, MetricsServer};
@@ -10,6 +12,7 @@ use crate::metrics::{Metrics, Sources};
 use crate::orders::OrderServer;
 use crate::os::{self, SignalKind, signal};
 use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
+use crate::planning::Planning;
 use crate::reload::{Reload, ReloadState};
 use crate::requests::{AT_ONCE, QueryServer, QueryService};
 use crate::rule_requests::{Switch, TrialServer};
@@ -21,6 +24,7 @@ use crate::spawn::{self, beside_us};
 use crate::status;
 use crate::supervise::Supervisor;
 use crate::tasks::TaskServer;
+use crate::triggers::{self, Triggers};
 use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed, Credit, Keys};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
@@ -36,7 +40,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -45,8 +49,10 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const TEST_HEARTBEAT: Duration = Duration::from_millis(500);
 /// Batches between ingest and pipeline; when it is full, the bus waits.
 const QUEUE: usize = 16;
-/// What scheduled rules and trials of rules have for their work together.
+/// What all scheduled rules have for their work, and what a trial of a rule has: as much, and not the same.
 const RULE_MEMORY: usize = 32 << 20;
+/// Rules that are planned at once for trials: one, and one that goes on after its time.
+const TRIAL_PLANNING: usize = 2;
 /// What each collector may have on its way to ingest; the rest stays in its spool.
 const COLLECTOR_CREDIT: Credit = Credit { messages: 16, bytes: 4 << 20 };
 /// Threads that do not block; queries have their own.
@@ -179,15 +185,18 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         store: Arc::clone(&store),
         rules_dir: config.rules.dir.display().to_string(),
         reload: ReloadState::new(),
+        rule_state: Arc::clone(&rule_state),
     };
     let (set_limits, limits) = watch::channel(config.agent.clone());
-    let retention_limits = limits.clone();
+    let (retention_limits, trial_limits) = (limits.clone(), limits.clone());
+    let cut_queries = CutQueries::default();
     let queries = QueryService {
         engine: Arc::new(Queries::new(config.agent.query_memory_bytes)?),
-        planning: Arc::new(Semaphore::new(AT_ONCE)),
+        planning: Planning::new(AT_ONCE),
         store: Arc::clone(&store),
         collectors: collectors.clone(),
         detection: engine.record(),
+        cut_queries: cut_queries.clone(),
         limits,
         metrics: metrics.clone(),
     };
@@ -197,30 +206,35 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         Status::Always => true,
         Status::Never => false,
     };
-    let rule_queries = Arc::new(Queries::new(RULE_MEMORY)?);
+    let rule_gaps = RuleGaps::default();
     let (found_to, scheduled) = mpsc::channel(1);
+    let (triggers_to, due_triggers) = mpsc::channel(triggers::QUEUE);
     let reload_rules = rules::Reload::default();
     let keeper = Keeper {
         directory: config.rules.dir.clone(),
         engine: engine.clone(),
         store: Arc::clone(&store),
+        gaps: rule_gaps.clone(),
         state: Arc::clone(&rule_state),
         asked: reload_rules.clone(),
     };
     let scheduler = Scheduler {
         engine: engine.clone(),
-        queries: Arc::clone(&rule_queries),
+        queries: Arc::new(Queries::new(RULE_MEMORY)?),
         store: Arc::clone(&store),
         collectors: collectors.clone(),
         state: Arc::clone(&rule_state),
+        cut_queries: cut_queries.clone(),
         pipeline: found_to,
     };
     let trials = Trials {
         engine: engine.clone(),
-        queries: rule_queries,
+        queries: Arc::new(Queries::new(RULE_MEMORY)?),
         store: Arc::clone(&store),
         collectors: collectors.clone(),
-        timeout: Duration::from_millis(config.agent.query_timeout_ms),
+        cut_queries,
+        limits: trial_limits,
+        planning: Planning::new(TRIAL_PLANNING),
     };
     let switched = engine.clone();
     let (outcomes_to, outcomes) = std::sync::mpsc::channel();
@@ -234,7 +248,10 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         outcomes: Mutex::new(outcomes),
         collectors: collectors.clone(),
         acknowledgements: broker.local("pipeline"),
+        feed: Feed(broker.local("alerts")),
+        rule_gaps,
         scheduled,
+        triggers: triggers_to,
         evaluated: store.snapshot()?.evaluated()?,
         doubts: Vec::new(),
         doubts_of: None,
@@ -252,6 +269,8 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         gate: broker.gate(),
         collector: PROCMOND,
         metrics: metrics.clone(),
+        collectors: collectors.clone(),
+        bus: broker.local("agent"),
     };
     announce(&config, test_mode)?;
 
@@ -260,6 +279,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let data_requests = broker.local("agent");
     let bus = [(); 6].map(|()| broker.local("agent"));
     let task_bus = broker.local("tasks");
+    let trigger_bus = broker.local("tasks");
     let gate = broker.gate();
     tasks.spawn(async move {
         let ended = broker.run(async { drop(broker_stops.await) }).await;
@@ -291,6 +311,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let care = tasks.spawn(async move { Ok(("the store's requests", answers.run().await)) });
     let answers = QueryServer { requests: data_requests.serve("requests.export").await?, queries: Arc::new(exports) };
     tasks.spawn(async move { Ok(("the exports", answers.run().await)) });
+    let trigger_store = Arc::clone(&store);
     let registration = Registration {
         requests: registrations.serve("control.collector.register").await?,
         store,
@@ -314,6 +335,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let (tasks_in, tasks_out) = (task_bus.serve("requests.task").await?, task_bus);
     let handing_on = TaskServer { requests: tasks_in, bus: tasks_out, collectors: collectors.clone() };
     let handing_on = tasks.spawn(async move { Ok(("the tasks", handing_on.run().await)) });
+    let carrying_out =
+        Triggers { due: due_triggers, store: trigger_store, bus: trigger_bus, collectors: collectors.clone() };
+    let carrying_out = tasks.spawn(async move { Ok(("the triggers", carrying_out.run().await)) });
     let switch = Switch {
         requests: requests.serve("requests.rules.enable").await?,
         engine: switched,
@@ -394,6 +418,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         scheduler.abort();
         orders.abort();
         handing_on.abort();
+        carrying_out.abort();
         if !pipeline.is_finished() {
             match pipeline.await {
                 Ok(ended) => ended?,

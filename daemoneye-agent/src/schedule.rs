@@ -1,19 +1,20 @@
 //! Runs rules that have a window, each when it is due, one after the other.
 //!
-//! A run has a time limit and a budget; what it returns goes to the pipeline, which alone raises alerts. Only when they are
-//! committed does a rule of mode `diff` remember what it returned: after a crash between the two it says the same once more, and
-//! the alerts recognise it.
+//! A run has a time limit and a budget; what it has to tell goes to the pipeline, which alone raises alerts. Only when they are
+//! committed is it remembered what the run returned: after a crash between the two the next run says the same once more, and the
+//! alerts recognise it. On disk it is kept of rules of mode `diff`, and of those that return more than an alert can recognise.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, CutQueries};
 use crate::rule_state::RuleState;
 use crate::tables::Tables;
+use daemoneye_lib::alerting::MAX_EVENT_IDS;
 use daemoneye_lib::detection::Cost;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};
 use daemoneye_lib::detection::query::{Queries, QueryError};
 use daemoneye_lib::detection::record::{Budget, Noted, Outcome};
 use daemoneye_lib::detection::rules::{Mode, Rule, Schedule};
-use daemoneye_lib::detection::scheduled::{Known, Ran, added};
+use daemoneye_lib::detection::scheduled::{Known, Ran, Told, told};
 use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::models::time;
 use daemoneye_lib::storage::Store;
@@ -53,6 +54,7 @@ pub(crate) struct Scheduler {
     pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
     pub(crate) state: Arc<RuleState>,
+    pub(crate) cut_queries: CutQueries,
     pub(crate) pipeline: mpsc::Sender<Found>,
 }
 
@@ -102,10 +104,7 @@ impl Scheduler {
     }
 
     fn first(&self, rule: &CompiledRule) -> Next {
-        let known = (rule.schedule().map(|schedule| schedule.mode) == Some(Mode::Diff))
-            .then(|| self.state.known(&rule.rule))
-            .flatten();
-        Next { digest: rule.digest, due: Instant::now(), known }
+        Next { digest: rule.digest, due: Instant::now(), known: self.state.known(&rule.rule) }
     }
 
     /// Returns false when there is no pipeline any more.
@@ -116,21 +115,20 @@ impl Scheduler {
             Ok(ran) => (ran, None),
             Err(why) => (Ran::default(), Some(why)),
         };
-        let rows = ran.rows;
-        let (matches, returned) = match schedule.mode {
-            Mode::All => (ran.matches.into_iter().map(|(found, _)| found).collect(), None),
-            Mode::Diff if failure.is_some() => (Vec::new(), None),
-            Mode::Diff => {
-                let (fresh, all) = added(ran.matches, known.as_ref());
-                if known.is_none() {
-                    tracing::info!(rule = %rule.rule.id, rows = all.len(), "the first run of a rule of mode diff takes what is there as known");
-                }
-                (fresh, Some(all))
+        let (rows, excepted) = (ran.rows, ran.excepted);
+        let (fresh, found, returned) = if failure.is_some() {
+            (Vec::new(), 0, None)
+        } else {
+            let Told { fresh, found, known: returned } = told(schedule.mode, ran.matches, known.as_ref());
+            if known.is_none() && schedule.mode == Mode::Diff {
+                tracing::info!(rule = %rule.rule.id, rows = returned.len(), "the first run of a rule of mode diff takes what is there as known");
             }
+            (fresh, found, Some(returned))
         };
         let outcome = Outcome {
             rows,
-            matches: matches.len() as u64,
+            matches: found,
+            excepted,
             failure: failure.clone(),
             cost,
             degraded_reasons: doubts.clone(),
@@ -141,15 +139,16 @@ impl Scheduler {
             Noted::Suspended(why) => Some(failure.unwrap_or(why)),
             Noted::Well => failure,
         };
-        if !matches.is_empty() || failed.is_some() {
+        if !fresh.is_empty() || failed.is_some() {
             let (committed, is_committed) = oneshot::channel();
-            let found = Found { rule: Arc::clone(&rule.rule), matches, failed, time: now, doubts, committed };
+            let found = Found { rule: Arc::clone(&rule.rule), matches: fresh, failed, time: now, doubts, committed };
             if self.pipeline.send(found).await.is_err() || is_committed.await.is_err() {
                 return false;
             }
         }
         if let Some(returned) = returned.filter(|returned| known.as_ref() != Some(returned)) {
-            if let Err(error) = self.state.remember(&rule.rule, &returned) {
+            let is_kept = schedule.mode == Mode::Diff || returned.len() > MAX_EVENT_IDS;
+            if let Err(error) = if is_kept { self.state.remember(&rule.rule, &returned) } else { Ok(()) } {
                 tracing::error!(rule = %rule.rule.id, %error, "after a start the rule will tell again what it has told");
             }
             *known = Some(returned);
@@ -160,13 +159,15 @@ impl Scheduler {
     /// What a run returned or why it failed, its cost, and what it could not see.
     async fn evaluate(&self, rule: &Arc<CompiledRule>, now: i64) -> (Result<Ran, String>, Duration, Vec<String>) {
         let (rule, queries) = (Arc::clone(rule), Arc::clone(&self.queries));
+        let cut_queries = self.cut_queries.clone();
         let (store, collectors, record) = (Arc::clone(&self.store), self.collectors.clone(), self.engine.record());
         let run = spawn_blocking(move || {
             let cost = Cost::start();
             let work = || -> Result<(Ran, Vec<String>), String> {
                 let snapshot = store.snapshot().map_err(|error| error.to_string())?;
                 let gaps = completeness::gaps(&snapshot, &collectors).map_err(|error| error.to_string())?;
-                let tables = Arc::new(Tables { snapshot, collectors: collectors.clone(), detection: record });
+                let tables =
+                    Arc::new(Tables { snapshot, collectors: collectors.clone(), detection: record, cut_queries });
                 let ran = Handle::current().block_on(timeout(LIMIT, rule.run(&queries, tables, now)));
                 let ran = ran
                     .map_err(|_| QueryError::Failed(format!("it took more than {} s", LIMIT.as_secs())))

@@ -2,7 +2,8 @@
 
 use crate::collectors::{Collectors, PROCMOND};
 use crate::run::RunError;
-use daemoneye_lib::config::{Component, Layer, Loaded, SpawnedCollector};
+use daemoneye_lib::config::{Component, Config, Layer, Loaded, SpawnedCollector};
+use daemoneye_lib::proto::ipc::Instructions;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,20 +33,36 @@ pub(crate) fn collectors(
     all.entry(PROCMOND.to_owned()).or_insert(procmond);
     let mut spawns = Vec::new();
     for (name, collector) in all {
-        configure(&name, &collector, known);
-        if collector.enabled {
-            spawns.push(spawn(name, collector.command, loaded, config_file)?);
-        } else {
-            known.disabled(&name);
+        for name in instances(&name, &collector) {
+            configure(&name, &collector, known);
+            if collector.enabled {
+                spawns.push(spawn(name, collector.command.clone(), loaded, config_file)?);
+            } else {
+                known.disabled(&name);
+            }
         }
     }
     Ok(spawns)
 }
 
-/// Notes what the configuration wants of a collector.
-fn configure(name: &str, collector: &SpawnedCollector, known: &Collectors) {
+/// What a configuration that was read anew wants of collectors that are known, where it is not what it was.
+pub(crate) fn configure_anew(config: &Config, known: &Collectors) -> Vec<(String, Instructions)> {
+    let all = config.collectors.iter().flat_map(|(name, collector)| {
+        instances(name, collector).filter_map(|name| configure(&name, collector, known).map(|wanted| (name, wanted)))
+    });
+    all.collect()
+}
+
+/// The names of a collector's instances: its own, then numbered ones.
+fn instances(name: &str, collector: &SpawnedCollector) -> impl Iterator<Item = String> {
+    let numbered = (2..=collector.instances).map(move |number| format!("{name}@{number}"));
+    std::iter::once(name.to_owned()).chain(numbered)
+}
+
+/// Notes what the configuration wants of a collector; returns it when it is new.
+fn configure(name: &str, collector: &SpawnedCollector, known: &Collectors) -> Option<Instructions> {
     let settings = serde_json::to_string(&collector.settings).unwrap_or_default();
-    known.configure(name, settings, collector.memory_budget_bytes);
+    known.configure(name, settings, collector.memory_budget_bytes)
 }
 
 fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Option<&Path>) -> Result<Spawn, RunError> {
@@ -58,10 +75,11 @@ fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Optio
             (resolve(&program)?, [own, places(loaded), logging(loaded, |_| true)].concat())
         }
     };
+    let managed = std::env::var("SYSTEMD_EXEC_PID").ok();
     let mut variables = vec![
         (NAME, name.clone().into()),
         (SPOOL, config.collector.spool_max_bytes.to_string().into()),
-        (ORPHAN, config.collector.orphan_timeout_s.to_string().into()),
+        (ORPHAN, orphan_timeout(config.collector.orphan_timeout_s, managed.as_deref()).to_string().into()),
     ];
     if let Some(keys) = config.app.bus_keys() {
         variables.push((KEYS, keys.into_os_string()));
@@ -69,6 +87,13 @@ fn spawn(name: String, command: Vec<String>, loaded: &Loaded, config_file: Optio
     let data_dir =
         if name == PROCMOND { config.app.directory_of(Component::Procmond) } else { config.app.data_dir.join(&name) };
     Ok(Spawn { name, program, arguments, variables, data_dir })
+}
+
+/// A service manager restarts the agent and stops its collectors itself: below one, they wait for ever. systemd names the process
+/// that it runs; a shell within a session of systemd's inherits the variable, with another pid.
+fn orphan_timeout(seconds: u64, managed: Option<&str>) -> u64 {
+    let is_managed = managed.and_then(|pid| pid.parse().ok()) == Some(std::process::id());
+    if is_managed { 0 } else { seconds }
 }
 
 /// A name without a directory is a program of ours; nothing is searched for in `PATH`.

@@ -1,7 +1,7 @@
 //! The tables that a query sees: the store's, and what the agent knows of itself.
 
 use crate::collectors::Collectors;
-use crate::completeness;
+use crate::completeness::{self, CutQueries};
 use daemoneye_lib::detection::source::{Batches, SourceError, Survey, TableSource, Wanted};
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::batch::batch_of;
@@ -15,6 +15,7 @@ pub(crate) struct Tables {
     pub(crate) snapshot: Snapshot,
     pub(crate) collectors: Collectors,
     pub(crate) detection: DetectionRecord,
+    pub(crate) cut_queries: CutQueries,
 }
 
 impl TableSource for Tables {
@@ -22,15 +23,24 @@ impl TableSource for Tables {
         let columns = wanted.projection.as_slice();
         match table {
             Table::Processes => self.snapshot.processes_where(columns, &wanted.conditions).map(stored),
-            Table::ProcessEvents => {
+            Table::ProcessEvents | Table::NetworkConnections | Table::FilesystemEvents | Table::PerformanceSamples => {
                 let range = TimeRange { from: wanted.from, to: wanted.to };
-                self.snapshot.events_where(columns, range, &wanted.conditions).map(stored)
+                self.snapshot.events_where(table, columns, range, &wanted.conditions).map(stored)
+            }
+            Table::Triggers => self.snapshot.triggers(columns).map(stored),
+            Table::Snapshots => {
+                let range = TimeRange { from: wanted.from, to: wanted.to };
+                self.snapshot.snapshots_where(columns, range, &wanted.conditions).map(stored)
             }
             Table::Ancestors => self.snapshot.ancestors_where(columns, &wanted.conditions).map(stored),
             Table::Scans => self.snapshot.scans(columns).map(stored),
             Table::Alerts => self.snapshot.alerts(columns).map(stored),
             Table::Deliveries => self.snapshot.deliveries(columns).map(stored),
-            Table::Gaps => return known(table, GAP, columns, &completeness::gaps(&self.snapshot, &self.collectors)?),
+            Table::Gaps => {
+                let mut gaps = completeness::gaps(&self.snapshot, &self.collectors)?;
+                gaps.extend(self.cut_queries.row());
+                return known(table, GAP, columns, &gaps);
+            }
             Table::Collectors => return known(table, COLLECTOR, columns, &self.collectors.rows()),
             Table::Rules => return known(table, RULE, columns, &self.detection.rules()),
             Table::Runs => return known(table, RUN, columns, &self.detection.runs()),
@@ -39,12 +49,11 @@ impl TableSource for Tables {
     }
 
     fn survey(&self, table: Table, wanted: &Wanted) -> Result<Option<Survey>, SourceError> {
+        let range = TimeRange { from: wanted.from, to: wanted.to };
         let survey = match table {
             Table::Processes => self.snapshot.survey_processes(&wanted.conditions)?,
-            Table::ProcessEvents => {
-                let range = TimeRange { from: wanted.from, to: wanted.to };
-                self.snapshot.survey_events(range, &wanted.conditions)?
-            }
+            Table::Snapshots => self.snapshot.survey_snapshots(range, &wanted.conditions)?,
+            events if events.is_of_events() => self.snapshot.survey_events(events, range, &wanted.conditions)?,
             _ => return Ok(None),
         };
         let storage::Survey { blocks, blocks_read, rows_at_most } = survey;

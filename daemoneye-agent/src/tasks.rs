@@ -4,13 +4,14 @@
 //! cannot see. It keeps nothing: when the operator goes away, the collector is told to stop; when the collector goes away,
 //! or says nothing for too long, the operator is told.
 
-use crate::collectors::Collectors;
-use daemoneye_eventbus::topic::is_segment;
+use crate::collectors::{Collectors, Known};
+use daemoneye_eventbus::topic::{base, is_segment};
 use daemoneye_eventbus::{CallError, Client, Request, Requests};
 use daemoneye_lib::proto::ipc::{
     Completeness, DetectionResult, DetectionTask, RequestError, RequestErrorKind, TaskRequest, TaskType,
 };
 use prost::Message as _;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Who does a task when nobody is named.
@@ -83,28 +84,35 @@ async fn hand_on(
     Ok(DetectionResult { task_id, success: true, completeness: Some(completeness), ..DetectionResult::default() })
 }
 
-/// Whether the collector can do the task now; what it cannot see, whatever it does.
-fn check(collector: &str, task: &DetectionTask, collectors: &Collectors) -> Result<Vec<String>, RequestError> {
+/// Whether the collector, or one of its instances, can do the task now; what it cannot see, whatever it does.
+pub(crate) fn check(
+    collector: &str,
+    task: &DetectionTask,
+    collectors: &Collectors,
+) -> Result<Vec<String>, RequestError> {
     let known = collectors.list();
-    let Some(found) = known.iter().find(|known| known.row.collector == collector).filter(|_| is_segment(collector))
-    else {
-        let names: Vec<_> = known.iter().map(|known| known.row.collector.as_str()).collect();
-        let hint = format!("there is {}", names.join(", "));
+    let is_named = is_segment(collector) && base(collector) == collector;
+    let instances: Vec<_> = known.iter().filter(|known| is_named && base(&known.row.collector) == collector).collect();
+    let Some(first) = instances.first() else {
+        let names: BTreeSet<_> = known.iter().map(|known| base(&known.row.collector)).collect();
+        let hint = format!("there is {}", names.into_iter().collect::<Vec<_>>().join(", "));
         let message = format!("there is no collector `{collector}`");
         return Err(RequestError { kind: RequestErrorKind::NotFound.into(), message, hint, ..RequestError::default() });
     };
-    if !found.attached {
+    let attached: Vec<_> = instances.iter().filter(|known| known.attached).collect();
+    if attached.is_empty() {
         return Err(RequestError {
             hint: "`daemoneye-cli health` says why".to_owned(),
-            ..failed(format!("the collector `{collector}` is not attached ({})", found.row.state))
+            ..failed(format!("the collector `{collector}` is not attached ({})", first.row.state))
         });
     }
-    if TaskType::try_from(task.task_type).is_err() || !found.tasks.contains(&task.task_type) {
+    let does = |known: &&&Known| known.tasks.contains(&task.task_type);
+    if TaskType::try_from(task.task_type).is_err() || !attached.iter().any(does) {
         let kind = TaskType::try_from(task.task_type).map_or("of an unknown type", |kind| kind.as_str_name());
         return Err(refused(format!("the collector `{collector}` does no tasks {kind}")));
     }
-    let limitations = &found.row.limitations;
-    Ok(limitations.iter().map(|limitation| format!("limited: {limitation} ({collector})")).collect())
+    let limitations: BTreeSet<_> = attached.iter().flat_map(|known| &known.row.limitations).collect();
+    Ok(limitations.into_iter().map(|limitation| format!("limited: {limitation} ({collector})")).collect())
 }
 
 fn new_id() -> Result<String, RequestError> {
@@ -113,7 +121,7 @@ fn new_id() -> Result<String, RequestError> {
     Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn call_failed(error: CallError, collector: &str) -> RequestError {
+pub(crate) fn call_failed(error: CallError, collector: &str) -> RequestError {
     match error {
         CallError::Failed(body) => match RequestError::decode(body.as_slice()) {
             Ok(error) => error,

@@ -3,7 +3,7 @@
 use crate::bus::Agent;
 use crate::commands::export::Format;
 use crate::commands::{
-    alerts, collectors, config, data, explain, health, metrics, processes, query, rules, tables, tasks,
+    alerts, alerts_watch, collectors, config, data, explain, health, metrics, processes, query, rules, tables, tasks,
 };
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen};
@@ -141,6 +141,9 @@ fn execute(arguments: Arguments, env: &Environment, screen: &mut Screen<'_>) -> 
             (Command::Query(arguments), Some(query)) => arguments.run(&agent, query, format, screen).await,
             (Command::Explain(arguments), Some(query)) => explain::run(&arguments, &agent, query, format, screen).await,
             (Command::Processes(arguments), _) => processes::run(&arguments, &agent, format, screen).await,
+            (Command::Alerts(alerts::Command::Watch(arguments)), _) => {
+                alerts_watch::run(&arguments, &agent, format, screen).await
+            }
             (Command::Alerts(command), _) => alerts::run(&command, &agent, format, screen).await,
             (Command::Rules(command), _) => rules::run(&command, &agent, format, screen).await,
             (Command::Data(command), _) => data::run(&command, &agent, arguments.format, format, screen).await,

@@ -3,8 +3,10 @@
 use crate::caret;
 use crate::executor::{OnPage, Query, QueryExecutor};
 use crate::failure::{Failure, Kind};
-use daemoneye_eventbus::{CallError, Client, ConnectError, Identity, Keys};
+use daemoneye_eventbus::proto::AlertPayload;
+use daemoneye_eventbus::{CallError, Client, ConnectError, Identity, Keys, Payload, Subscription};
 use daemoneye_lib::config::Config;
+use daemoneye_lib::proto::common::Alert;
 use daemoneye_lib::proto::ipc::{
     CollectorOrder, CollectorOrderReply, DataRequest, HealthReport, HealthRequest, MetricsReport, MetricsRequest,
     QueryPage, QueryParameter, QueryRequest, RequestError, RequestErrorKind, data_request,
@@ -50,30 +52,28 @@ impl Agent {
         decode(&reply.map_err(|error| failed_call(error, None, self.width))?)
     }
 
-    /// Runs a query without the agent's limit of rows.
-    pub(crate) async fn export(
-        &self,
-        query: &Query,
-        parameters: Vec<QueryParameter>,
-        on_page: OnPage<'_>,
-    ) -> Result<(), Failure> {
-        let request = QueryRequest { sql: query.sql.clone(), parameters, ..QueryRequest::default() };
-        let failed = |error| failed_call(error, Some(&query.sql), self.width);
-        let mut pages = self
-            .client
-            .call_stream("requests.export", request.encode_to_vec(), EXPORT_TIMEOUT)
-            .await
-            .map_err(failed)?;
-        while let Some(page) = pages.next().await {
-            on_page(decode(&page.map_err(failed)?)?)?;
-        }
-        Ok(())
-    }
-
     /// Orders a collector to pause, or to go on.
     pub(crate) async fn order(&self, order: &CollectorOrder) -> Result<CollectorOrderReply, Failure> {
         let reply = self.client.call("requests.collectors", order.encode_to_vec(), HEALTH_TIMEOUT).await;
         decode(&reply.map_err(|error| failed_call(error, None, self.width))?)
+    }
+}
+
+impl Agent {
+    /// Asks a question, and takes the answer page by page.
+    async fn pages(
+        &self,
+        topic: &str,
+        request: &QueryRequest,
+        timeout: Duration,
+        on_page: OnPage<'_>,
+    ) -> Result<(), Failure> {
+        let failed = |error| failed_call(error, Some(&request.sql), self.width);
+        let mut pages = self.client.call_stream(topic, request.encode_to_vec(), timeout).await.map_err(failed)?;
+        while let Some(page) = pages.next().await {
+            on_page(decode(&page.map_err(failed)?)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -92,16 +92,17 @@ impl QueryExecutor for Agent {
             timeout_ms: query.timeout.map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
             explain: query.explain,
         };
-        let failed = |error| failed_call(error, Some(&query.sql), self.width);
-        let mut pages = self
-            .client
-            .call_stream("requests.query", request.encode_to_vec(), timeout + GRACE)
-            .await
-            .map_err(failed)?;
-        while let Some(page) = pages.next().await {
-            on_page(decode(&page.map_err(failed)?)?)?;
-        }
-        Ok(())
+        self.pages("requests.query", &request, timeout + GRACE, on_page).await
+    }
+
+    async fn export_data(
+        &self,
+        query: &Query,
+        parameters: Vec<QueryParameter>,
+        on_page: OnPage<'_>,
+    ) -> Result<(), Failure> {
+        let request = QueryRequest { sql: query.sql.clone(), parameters, ..QueryRequest::default() };
+        self.pages("requests.export", &request, EXPORT_TIMEOUT, on_page).await
     }
 
     async fn health(&self) -> Result<HealthReport, Failure> {
@@ -147,6 +148,53 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// Alerts as they are committed.
+pub(crate) struct Alerts {
+    subscription: Subscription,
+    client: Client,
+    /// All where there are none.
+    severities: Vec<String>,
+}
+
+impl Agent {
+    /// Alerts of these severities from now on; of all where none is given.
+    pub(crate) async fn alerts(&self, severities: &[String]) -> Result<Alerts, Failure> {
+        let pattern = match severities {
+            [one] => format!("alerts.{one}"),
+            _ => "alerts.#".to_owned(),
+        };
+        let subscription = self.client.subscribe(&pattern).await.map_err(|closed| cut_off(&closed.reason))?;
+        Ok(Alerts { subscription, client: self.client.clone(), severities: severities.to_vec() })
+    }
+}
+
+impl Alerts {
+    /// Shows each until there is an end, or the agent is gone.
+    pub(crate) async fn each<T>(
+        &mut self,
+        mut end: impl Future<Output = T> + Unpin,
+        on_alert: &mut dyn FnMut(Alert) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        loop {
+            let message = tokio::select! {
+                message = self.subscription.recv() => message,
+                _ = &mut end => return Ok(()),
+            };
+            let Some(message) = message else { return Err(cut_off(&self.client.closed().await)) };
+            let Some(Payload::Alert(AlertPayload { message })) = message.payload else { continue };
+            let alert: Alert = decode(&message)?;
+            if self.severities.is_empty() || self.severities.iter().any(|own| own == alert.severity().name()) {
+                on_alert(alert)?;
+            }
+        }
+    }
+}
+
+fn cut_off(reason: &str) -> Failure {
+    Failure::new(Kind::Failed, format!("the agent ended the connection: {reason}"))
+        .hint("alerts that were not shown are in the store: see daemoneye-cli alerts list")
 }
 
 /// Reads one page or report.

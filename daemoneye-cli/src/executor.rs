@@ -1,6 +1,5 @@
 //! The edge to the agent: what commands ask of it.
 
-use crate::bus::Agent;
 use crate::failure::{Failure, Kind};
 use crate::output::Sheet;
 use daemoneye_lib::proto::ipc::{Completeness, HealthReport, QueryPage, QueryParameter};
@@ -37,6 +36,15 @@ pub(crate) trait QueryExecutor {
         on_page: OnPage<'_>,
     ) -> Result<(), Failure>;
 
+    /// Runs a query without the agent's limit of rows, for a file; what is left out is a condition of the query, and the format is
+    /// that of the sheet that takes the pages.
+    async fn export_data(
+        &self,
+        query: &Query,
+        parameters: Vec<QueryParameter>,
+        on_page: OnPage<'_>,
+    ) -> Result<(), Failure>;
+
     /// Asks how the agent and its collectors are.
     async fn health(&self) -> Result<HealthReport, Failure>;
 
@@ -58,13 +66,13 @@ pub(crate) async fn fetch(
 
 /// The same for every row there is, however many: an export.
 pub(crate) async fn fetch_all(
-    agent: &Agent,
+    executor: &impl QueryExecutor,
     query: &Query,
     parameters: Vec<QueryParameter>,
     sheet: &mut dyn Sheet,
 ) -> Result<Completeness, Failure> {
     let mut answer = Answer { sheet, width: None, completeness: None };
-    agent.export(query, parameters, &mut |page| answer.take(page)).await?;
+    executor.export_data(query, parameters, &mut |page| answer.take(page)).await?;
     answer.end()
 }
 

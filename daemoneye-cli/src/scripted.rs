@@ -75,6 +75,15 @@ impl QueryExecutor for Script {
         on_page(QueryPage { completeness: self.completeness.clone(), ..QueryPage::default() })
     }
 
+    async fn export_data(
+        &self,
+        query: &Query,
+        parameters: Vec<QueryParameter>,
+        on_page: OnPage<'_>,
+    ) -> Result<(), Failure> {
+        self.execute_query(query, parameters, on_page).await
+    }
+
     async fn health(&self) -> Result<HealthReport, Failure> {
         Ok(self.health.clone())
     }

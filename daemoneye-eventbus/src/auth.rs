@@ -4,7 +4,7 @@
 //! token that the agent handed it at spawn, and gets a session key for it; with the key, the same name and the same uid it
 //! may come back, also to a later agent, because both sides keep the key in a file of mode 0600.
 //!
-//! The [`Gate`] owns the outstanding tokens and the session files. It does not decide who may do what: that is the policy's.
+//! The [`Gate`] owns the outstanding tokens, the session files, and the memory of whose connections failed. It does not decide who may do what: that is the policy's.
 
 use std::{
     collections::VecDeque,
@@ -24,6 +24,7 @@ use crate::{
     os,
     proto::{Hello, Role, Sender},
     secret::{SecretError, SessionKey, Token},
+    standing::Standing,
     topic,
 };
 
@@ -47,6 +48,15 @@ const LOGGED_A_MINUTE: u32 = 10;
 pub(crate) struct PeerIds {
     pub(crate) uid: Option<u32>,
     pub(crate) pid: Option<u32>,
+}
+
+impl fmt::Display for PeerIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, self.uid) {
+            (Some(pid), Some(uid)) => write!(f, "pid {pid}, uid {uid}"),
+            _ => write!(f, "a process that the system does not name"),
+        }
+    }
 }
 
 /// Somebody who came in.
@@ -101,6 +111,7 @@ struct Inner {
     tokens: Mutex<VecDeque<Outstanding>>,
     peers: watch::Sender<Vec<Peer>>,
     refused: AtomicU64,
+    standing: Mutex<Standing>,
     log: Mutex<LogBudget>,
 }
 
@@ -118,7 +129,7 @@ struct LogBudget {
 }
 
 impl Gate {
-    pub(crate) fn new(sessions: PathBuf, own_uid: Option<u32>, keys: Option<Keys>) -> Self {
+    pub(crate) fn new(sessions: PathBuf, own_uid: Option<u32>, keys: Option<Keys>, standing: Standing) -> Self {
         Self(Arc::new(Inner {
             sessions,
             own_uid,
@@ -126,6 +137,7 @@ impl Gate {
             tokens: Mutex::default(),
             peers: watch::Sender::default(),
             refused: AtomicU64::new(0),
+            standing: Mutex::new(standing),
             log: Mutex::new(LogBudget { since: Instant::now(), used: 0 }),
         }))
     }
@@ -167,6 +179,16 @@ impl Gate {
 
     pub(crate) fn show(&self, peers: Vec<Peer>) {
         self.0.peers.send_replace(peers);
+    }
+
+    /// Has a process answer for a connection that failed.
+    pub(crate) fn blame(&self, process: Option<u32>, cost: u32) {
+        lock(&self.0.standing).blame(process, cost, Instant::now());
+    }
+
+    /// Whether so many connections of a process have failed that the next has to wait.
+    pub(crate) fn owes(&self, process: Option<u32>, now: Instant) -> bool {
+        lock(&self.0.standing).owes(process, now)
     }
 
     /// Counts a refusal, and logs it unless there were many lately.
@@ -298,12 +320,13 @@ mod tests {
     use crate::{
         proto::{Hello, Role},
         secret::{SessionKey, Token},
+        standing::Standing,
     };
 
     const US: PeerIds = PeerIds { uid: Some(1000), pid: Some(7) };
 
     fn gate(dir: &tempfile::TempDir) -> Gate {
-        Gate::new(dir.path().to_owned(), US.uid, None)
+        Gate::new(dir.path().to_owned(), US.uid, None, Standing::new(1, 1))
     }
 
     fn hello(role: Role, name: &str) -> Hello {

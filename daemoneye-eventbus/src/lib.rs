@@ -42,6 +42,7 @@
 
 mod auth;
 mod broker;
+mod budget;
 mod client;
 pub mod frame;
 mod keys;
@@ -52,6 +53,7 @@ mod policy;
 pub mod proto;
 mod queue;
 mod secret;
+mod standing;
 pub mod topic;
 
 #[cfg(unix)]

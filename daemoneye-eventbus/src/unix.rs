@@ -17,7 +17,7 @@ use interprocess::{
         tokio::{Listener, Stream},
         traits::StreamCommon as _,
     },
-    os::unix::local_socket::ListenerOptionsExt as _,
+    os::unix::{local_socket::ListenerOptionsExt as _, uds_local_socket::tokio::Stream as UnixDomainStream},
 };
 
 use crate::auth::PeerIds;
@@ -29,8 +29,14 @@ pub(crate) fn over_path_limit(path: &Path) -> Option<usize> {
     (path.as_os_str().len() > limit).then_some(limit)
 }
 
+/// Connects to a socket; `WouldBlock` while the listener's backlog is full, which `interprocess` takes for a connection under
+/// way and returns as one.
+pub(crate) async fn connect(path: &Path) -> io::Result<Stream> {
+    Ok(UnixDomainStream::from(tokio::net::UnixStream::connect(path).await?).into())
+}
+
 /// What the system calls the socket at a path.
-pub(crate) fn socket_name(path: &Path) -> io::Result<Name<'_>> {
+fn socket_name(path: &Path) -> io::Result<Name<'_>> {
     path.to_fs_name::<GenericFilePath>()
 }
 

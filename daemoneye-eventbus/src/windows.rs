@@ -15,7 +15,7 @@ use std::{
 use interprocess::local_socket::{
     GenericNamespaced, ListenerOptions, Name, ToNsName as _,
     tokio::{Listener, Stream},
-    traits::StreamCommon as _,
+    traits::{StreamCommon as _, tokio::Stream as _},
 };
 
 use crate::auth::PeerIds;
@@ -35,8 +35,13 @@ pub(crate) fn over_path_limit(path: &Path) -> Option<usize> {
     (name > limit).then(|| (limit + plain).saturating_sub(name))
 }
 
+/// Connects to a pipe.
+pub(crate) async fn connect(path: &Path) -> io::Result<Stream> {
+    Stream::connect(socket_name(path)?).await
+}
+
 /// What the system calls the socket at a path.
-pub(crate) fn socket_name(path: &Path) -> io::Result<Name<'_>> {
+fn socket_name(path: &Path) -> io::Result<Name<'_>> {
     pipe_name(path).to_ns_name::<GenericNamespaced>()
 }
 

@@ -1,25 +1,28 @@
-//! Flags, wiring, and what the operator reads when something is wrong.
+//! Wiring, and what the operator reads when something is wrong.
 
+use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
 use crate::limitations::View;
 use crate::mask::Masker;
 use crate::memory::{self, Keeper};
-use crate::pace::Pace;
+use crate::pace::{Pace, Wanted};
 use crate::poller::{self, Poller};
 use crate::print;
 use crate::procfs::boot::{Boot, BootError};
 use crate::reader::{HostProc, OpenError};
-use crate::reload::{Reload, Wanted};
-use crate::scan::Scanner;
+use crate::reload::Reload;
+use crate::scan::{Scanner, VariableNames};
+use crate::snapshot::{Desk, Due};
 use crate::source::PollSource;
-use crate::tasks::Tasks;
-use clap::{Parser, Subcommand, ValueEnum};
-use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError};
-use daemoneye_lib::cli::{CommonArgs, Terminal, logging};
+use crate::tasks::{Share, Tasks};
+use clap::Parser as _;
+use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError, Stop};
+use daemoneye_lib::cli::{Terminal, logging};
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond, Rereader};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,36 +31,6 @@ use tokio::sync::watch;
 
 const NAME: &str = Component::Procmond.name();
 const PROC: &str = "/proc";
-
-/// DaemonEye's process collector: watches the processes of this host and tells the agent.
-///
-/// Usually the agent starts it. It needs the agent's token, as a line on standard input, or the session key that it was
-/// given for one.
-#[derive(Debug, Parser)]
-#[command(name = "procmond", version)]
-struct Arguments {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print what one scan sees, and end
-    Scan {
-        /// How processes are printed
-        #[arg(long, value_enum, default_value = "jsonl")]
-        format: ScanFormat,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScanFormat {
-    /// A JSON object on each line
-    #[value(alias = "json")]
-    Jsonl,
-}
 
 /// Why procmond ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -118,29 +91,39 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(Command::Scan { format: ScanFormat::Jsonl }) => scan(config),
         None => {
             let rereader = Rereader::new(Component::Procmond, overrides, env, &loaded);
-            let (wanted, _) = watch::channel(Wanted::from(&config.app));
-            collect(&loaded, Reload { rereader, log_level, wanted }, terminal)
+            let (wanted, _) = watch::channel(Wanted::from(config));
+            let (variables, _) = variables(config);
+            collect(&loaded, Reload { rereader, log_level, wanted, variables }, terminal)
         }
     }
 }
 
 fn scan(config: &Config) -> Result<(), Failure> {
-    let mut scanner = scanner(config, Boot::current()?)?;
+    let mut scanner = scanner(config, Boot::current()?, variables(config).1)?;
     let counts = print::scan(&mut scanner, BufWriter::new(io::stdout().lock()))?;
     tracing::debug!(?counts, "scanned");
     Ok(())
 }
 
-fn tasks(config: &Config, boot: &Boot, hashes: Hashes) -> Tasks {
-    let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
-    let new_scanner = move || scanner(&own, own_boot.clone()).map(|scanner| scanner.hashing(own_hashes.clone()));
-    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, max_cpu: config.app.max_scan_cpu }
+fn variables(config: &Config) -> (watch::Sender<Arc<[String]>>, VariableNames) {
+    watch::channel(config.procmond.environment.as_slice().into())
 }
 
-fn scanner(config: &Config, boot: Boot) -> Result<Scanner<HostProc>, OpenError> {
+fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, reload: &Reload) -> Tasks {
+    let (own, own_boot, own_hashes) = (config.clone(), boot.clone(), hashes.clone());
+    let (variables, share) = (reload.variables.subscribe(), Share::new(reload.wanted.subscribe()));
+    let new_scanner = move || {
+        let scanner = scanner(&own, own_boot.clone(), variables.clone())?;
+        Ok(scanner.hashing(own_hashes.clone()))
+    };
+    Tasks { new_scanner: Box::new(new_scanner), boot: boot.clone(), hashes, snapshots, share }
+}
+
+fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scanner<HostProc>, OpenError> {
     let Procmond { max_command_line_bytes, mask_secrets, mask_names, .. } = &config.procmond;
     let masker = if *mask_secrets { Masker::new(mask_names) } else { Masker::off() };
-    Ok(Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes).masking(masker))
+    let scanner = Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes);
+    Ok(scanner.masking(masker).collecting(variables))
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -165,14 +148,16 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         None
     });
     let boot = poller::settle(Boot::current()?, memory.as_ref());
-    let hashes = hashes(&config.procmond)?;
+    let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
+    let scanner = scanner(config, boot.clone(), reload.variables.subscribe())?;
     let source = PollSource {
-        poller: Poller::new(scanner(config, boot.clone())?.hashing(hashes.clone()), boot.clone(), memory),
+        poller: Poller::new(scanner.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),
+        snapshots: Due::new(snapshots.clone()),
         view: View::of_this_process(),
-        tasks: Some(Arc::new(tasks(config, &boot, hashes))),
+        tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots, &reload))),
     };
     let collector = CollectorConfig {
         name: NAME.to_owned(),
@@ -193,7 +178,9 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let ended = runtime.block_on(async {
         let stop = Stop::new().map_err(Failure::Start)?;
-        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), stop.asked(reload, terminal)).await?)
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::Start)?;
+        let end = asked_to_end(stop, hangup, reload, terminal);
+        Ok::<_, Failure>(collector_core::run(collector, lock, Box::new(source), end).await?)
     })?;
     match ended {
         Ended::Orphaned => tracing::info!("no agent came back: ended"),
@@ -210,34 +197,18 @@ fn orphan_timeout(seconds: u64) -> Option<Duration> {
     (seconds > 0 && (managed.is_none() || managed != parent)).then(|| Duration::from_secs(seconds))
 }
 
-/// The signals that ask for an orderly end; SIGHUP does only when the terminal is gone, and otherwise asks to read the
+/// Resolves when an end is asked for. SIGHUP asks for one only when the terminal is gone; otherwise it asks to read the
 /// configuration anew.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn asked(mut self, mut reload: Reload, terminal: Terminal) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return tracing::debug!("asked to stop by SIGTERM"),
-                _ = self.interrupt.recv() => return tracing::debug!("asked to stop by SIGINT"),
-                _ = self.hangup.recv() => {
-                    if terminal.is_gone() {
-                        return tracing::debug!("asked to stop by SIGHUP: the terminal is gone");
-                    }
-                    reload.reload();
+async fn asked_to_end(stop: Stop, mut hangup: Signal, mut reload: Reload, terminal: Terminal) {
+    let mut stop = pin!(stop.asked());
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = hangup.recv() => {
+                if terminal.is_gone() {
+                    return tracing::debug!("asked to stop by SIGHUP: the terminal is gone");
                 }
+                reload.reload();
             }
         }
     }
@@ -263,14 +234,6 @@ fn report(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn flags_are_consistent() {
-        Arguments::command().debug_assert();
-        let scan = Arguments::try_parse_from(["procmond", "scan", "--format", "json", "--data-dir", "/d"]).unwrap();
-        assert!(matches!(scan.command, Some(Command::Scan { .. })));
-    }
 
     #[test]
     fn causes_are_told_once() {

@@ -14,12 +14,13 @@
 //! * `mask` takes secrets out of what a process was given, before anything else sees it; `hashing` hashes executables on a
 //!   thread of its own;
 //! * `differ` knows what was told and makes `seen`, `changed` and `exit` of the difference;
+//! * `snapshot` tells now and then what each process uses;
 //! * `poller` is a round of that with its summary and the gap before it, `source` the poller under
 //!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
 //!   configuration while it runs;
 //! * `portable` takes the place of `reader` and `scan` on other systems than Linux, whose edges are in `elsewhere`;
 //! * `tasks` does what the agent asks for beside the collection;
-//! * [`cli`] is the program.
+//! * [`cli`] is the program, `flags` what it can be told.
 //!
 //! This crate is privileged: it opens no network socket and knows no SQL; all host data is hostile bytes to it. What it
 //! holds is bounded: a table entry for each process with a budget of text, one record at a time, and so many hashes.
@@ -29,6 +30,7 @@
 mod boot;
 mod differ;
 mod digest;
+mod flags;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "environments are not read there"))]
 mod mask;
 mod memory;
@@ -37,6 +39,8 @@ mod poller;
 mod print;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems have fewer reasons"))]
 mod provenance;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no tasks to ask for one"))]
+mod snapshot;
 mod source;
 mod stat;
 
@@ -72,9 +76,6 @@ mod procfs;
 #[cfg(not(target_os = "linux"))]
 #[path = "elsewhere/reader.rs"]
 pub mod reader;
-#[cfg(not(target_os = "linux"))]
-#[path = "elsewhere/reload.rs"]
-mod reload;
 #[cfg(not(target_os = "linux"))]
 #[path = "scan/observe.rs"]
 pub mod scan;

@@ -1,6 +1,28 @@
 //! How often to scan: as often as wanted, and no oftener than the share of a core allows.
 
+use daemoneye_lib::config::Config;
 use std::time::Duration;
+
+/// What is configured of the rhythm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Wanted {
+    /// At least so long from scan to scan.
+    pub(crate) least: Duration,
+    /// For which share of a core.
+    pub(crate) max_cpu_per_cent: f64,
+    /// From snapshot to snapshot; zero for none.
+    pub(crate) snapshots_every: Duration,
+}
+
+impl From<&Config> for Wanted {
+    fn from(config: &Config) -> Self {
+        Self {
+            least: Duration::from_millis(config.app.scan_interval_ms),
+            max_cpu_per_cent: config.app.max_scan_cpu,
+            snapshots_every: Duration::from_millis(config.procmond.snapshot_interval_ms),
+        }
+    }
+}
 
 /// The interval between the starts of two scans.
 #[derive(Clone, Debug)]

@@ -45,6 +45,8 @@ pub(crate) struct Poller<C> {
 
 /// What a round came to.
 pub(crate) struct Round {
+    /// The number of its scan.
+    pub(crate) scan: u64,
     /// Its scan knew nothing of an earlier one.
     pub(crate) full: bool,
     /// Something was told beside the summary.
@@ -97,11 +99,11 @@ impl<C: ProcessCollector> Poller<C> {
         }
     }
 
-    /// One scan and what it gives rise to.
+    /// One scan and what it gives rise to, and a snapshot if it is to be one.
     ///
     /// # Errors
     /// After a failed scan nothing has ended; the next one that succeeds tells the gap.
-    pub(crate) fn round(&mut self, tell: &mut Tell<'_>) -> Result<Round, ScanError> {
+    pub(crate) fn round(&mut self, snapshot: bool, tell: &mut Tell<'_>) -> Result<Round, ScanError> {
         let (started, cpu) = (now_ns(), thread_cpu());
         let full = self.finished.is_none();
         self.scan += 1;
@@ -113,10 +115,11 @@ impl<C: ProcessCollector> Poller<C> {
                 tell(Item::Gap(gap))?;
                 (*blind, gap_told) = (None, true);
             }
-            news |= gap_told || !matches!(item, Item::Scan(_));
+            news |= gap_told || !matches!(item, Item::Scan(_) | Item::Snapshot(_));
             tell(item)
         };
-        let mut pass = Pass::new(&self.boot, &mut self.table, self.scan, &mut tell);
+        let pass = Pass::new(&self.boot, &mut self.table, self.scan, &mut tell);
+        let mut pass = if snapshot { pass.with_snapshot() } else { pass };
         let counts = match self.collector.enumerate_processes(&mut pass) {
             Ok(counts) => counts,
             Err(ScanError::Interrupted) => return Err(ScanError::Interrupted),
@@ -139,9 +142,10 @@ impl<C: ProcessCollector> Poller<C> {
             denied: counts.denied,
             full,
             cpu_time_ns: u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX),
+            snapshot,
         }))?;
         self.finished = Some(finished);
-        Ok(Round { full, news, cpu })
+        Ok(Round { scan: self.scan, full, news, cpu })
     }
 
     /// What is to be remembered, once all that was told is safe; `None` before the first whole scan.

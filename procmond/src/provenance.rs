@@ -21,6 +21,7 @@ pub(crate) const HASH_DENIED: &str = "unavailable: executable may not be read";
 pub(crate) const HASH_NOT_REGULAR: &str = "unavailable: executable is not a regular file";
 pub(crate) const HASHING_BROKEN: &str = "unavailable: hashing has failed";
 pub(crate) const HASHING_OFF: &str = "unavailable: hashing is off";
+pub(crate) const NOT_COLLECTED: &str = "unavailable: not collected";
 pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
 pub(crate) const NOT_KEPT: &str = "unavailable: not kept until the end";
 pub(crate) const NOT_SET: &str = "unavailable: not set";

@@ -1,29 +1,18 @@
 //! SIGHUP: procmond reads its configuration anew, and scans and logs as it says from then on.
 
+use crate::pace::Wanted;
 use daemoneye_lib::cli::logging::LogLevelSwitch;
-use daemoneye_lib::config::{App, Rereader};
+use daemoneye_lib::config::Rereader;
 use std::error::Error as _;
-use std::time::Duration;
+use std::sync::Arc;
 use tokio::sync::watch;
-
-/// How often to scan, and for which share of a core, as it is configured now.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Wanted {
-    pub(crate) least: Duration,
-    pub(crate) max_cpu_per_cent: f64,
-}
-
-impl From<&App> for Wanted {
-    fn from(app: &App) -> Self {
-        Self { least: Duration::from_millis(app.scan_interval_ms), max_cpu_per_cent: app.max_scan_cpu }
-    }
-}
 
 /// What a new configuration can reach.
 pub(crate) struct Reload {
     pub(crate) rereader: Rereader,
     pub(crate) log_level: LogLevelSwitch,
     pub(crate) wanted: watch::Sender<Wanted>,
+    pub(crate) variables: watch::Sender<Arc<[String]>>,
 }
 
 impl Reload {
@@ -32,7 +21,8 @@ impl Reload {
         match self.rereader.read() {
             Ok((reread, loaded)) => {
                 self.log_level.set(reread.config.app.log_level);
-                self.wanted.send_replace(Wanted::from(&reread.config.app));
+                self.wanted.send_replace(Wanted::from(&reread.config));
+                self.variables.send_replace(reread.config.procmond.environment.as_slice().into());
                 let (changed, pending) = (reread.changed.join(" "), reread.pending.join(" "));
                 tracing::info!(changed, pending, "the configuration was read anew");
                 self.rereader.adopt(&reread, &loaded);

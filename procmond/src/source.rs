@@ -2,17 +2,18 @@
 
 use crate::limitations::View;
 use crate::memory::Keeper;
-use crate::pace::Pace;
+use crate::pace::{Pace, Wanted};
 use crate::poller::Poller;
 use crate::provenance as why;
-use crate::reload::Wanted;
 use crate::scan::{Interrupted, ProcessCollector, ScanError};
+use crate::snapshot::Due;
 use crate::tasks;
 use collector_core::{
     CollectedItem, CollectionCapabilities, EmitError, EventSource, FlushError, Sink, SourceCaps, SourceDescription,
     SourceError, SourceStatus, Stopped, TaskHandler,
 };
 use daemoneye_lib::models::columns;
+use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{ColumnSchema, Gap, TableSchema};
 use std::sync::Arc;
@@ -24,7 +25,7 @@ const SURELY_TAKEN: usize = 64 * 1024;
 /// So much of a command line is told where the whole is not taken.
 const SHORT_COMMAND_LINE: usize = 4096;
 
-/// A new configuration is noticed within this time, however long the interval.
+/// A new configuration, or a request for a snapshot, is noticed within this time, however long the interval.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Polls the process table.
@@ -34,6 +35,7 @@ pub(crate) struct PollSource<C> {
     /// What the configuration says of the pace.
     pub(crate) wanted: watch::Receiver<Wanted>,
     pub(crate) keeper: Keeper,
+    pub(crate) snapshots: Due,
     pub(crate) view: View,
     /// What does the tasks.
     pub(crate) tasks: Option<Arc<dyn TaskHandler>>,
@@ -65,7 +67,9 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
             let began = Instant::now();
             let mut last_error = None;
             self.poller.tell_in(sink.epoch());
-            match self.poller.round(&mut |item| tell(&sink, item)) {
+            let every = self.wanted.borrow().snapshots_every;
+            let snapshot = self.snapshots.begins(every, sink.is_crowded(), began, now_ns());
+            match self.poller.round(snapshot, &mut |item| tell(&sink, item)) {
                 Ok(round) => {
                     tracing::debug!(cpu = ?round.cpu, took = ?began.elapsed(), full = round.full, "scanned");
                     // A scan that reads everything is no measure of those that follow.
@@ -74,6 +78,9 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
                     }
                     if round.news {
                         self.keeper.note_news();
+                    }
+                    if snapshot {
+                        self.snapshot_told(&sink, round.scan);
                     }
                 }
                 Err(ScanError::Interrupted) => break,
@@ -89,6 +96,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
                 break;
             }
         }
+        self.tell_left_out(&sink);
         if let Err(error) = self.remember(&sink, true) {
             tracing::warn!(error, "the next start will tell running processes again");
         }
@@ -100,16 +108,32 @@ impl<C: ProcessCollector> PollSource<C> {
     /// Sleeps until the next scan is due, which a new configuration can change meanwhile.
     fn wait(&mut self, sink: &Sink, began: Instant, last_error: Option<String>) -> Result<(), Stopped> {
         loop {
-            let Wanted { least, max_cpu_per_cent } = *self.wanted.borrow();
+            let Wanted { least, max_cpu_per_cent, .. } = *self.wanted.borrow();
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone() });
             let left = interval.saturating_sub(began.elapsed());
             sink.pause(left.min(LOOK))?;
-            if left <= LOOK {
+            if left <= LOOK || self.snapshots.is_asked_for() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Answers who asked for the snapshot, once it is in the spool.
+    fn snapshot_told(&mut self, sink: &Sink, scan: u64) {
+        self.tell_left_out(sink);
+        if !self.snapshots.serves() || sink.flush() != Err(FlushError::Stopped) {
+            self.snapshots.done(scan);
+        }
+    }
+
+    /// Tells of the snapshots before that were left out.
+    fn tell_left_out(&mut self, sink: &Sink) {
+        if let Some(gap) = self.snapshots.left_out(now_ns()) {
+            // Who stops now tells nothing more.
+            let _ = sink.emit(CollectedItem { item: Some(Item::Gap(gap)) });
         }
     }
 
@@ -156,7 +180,7 @@ fn shorter(mut item: CollectedItem) -> CollectedItem {
 
 /// Tells that an event could not be told.
 fn lost(sink: &Sink, bytes: usize, limit: usize) -> Result<(), Interrupted> {
-    let now = daemoneye_lib::models::time::now_ns();
+    let now = now_ns();
     let reason = format!("an event of {bytes} bytes is over the limit of {limit}");
     let gap = Gap { kind: "event_too_large".to_owned(), from: now, to: Some(now), count: Some(1), reason };
     sink.emit(CollectedItem { item: Some(Item::Gap(gap)) }).map_err(|_| Interrupted)

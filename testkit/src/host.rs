@@ -26,6 +26,23 @@ pub fn start_ticks(pid: u32) -> Result<u64, Failure> {
     ticks.ok_or_else(|| Failure::new(format!("{path} has no field 22: {stat:?}")))
 }
 
+/// The lines of the kernel's tables of network sockets that are about one of this process's, each after its table's name.
+pub fn network_sockets(pid: u32) -> Result<Vec<String>, Failure> {
+    let path = format!("/proc/{pid}/fd");
+    let links = std::fs::read_dir(&path).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))?;
+    let links = links.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    let inode = |link: std::path::PathBuf| Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    let sockets: Vec<String> = links.filter_map(inode).collect();
+    let mut found = Vec::new();
+    for family in ["tcp", "tcp6", "udp", "udp6", "udplite", "udplite6", "raw", "raw6", "packet", "netlink"] {
+        // A kernel without the family has no table of it.
+        let table = std::fs::read_to_string(format!("/proc/{pid}/net/{family}")).unwrap_or_default();
+        let own = |line: &&str| line.split_whitespace().any(|word| sockets.iter().any(|inode| inode == word));
+        found.extend(table.lines().filter(own).map(|line| format!("{family}: {line}")));
+    }
+    Ok(found)
+}
+
 pub(crate) fn pid_of(pid: u32) -> Result<Pid, Failure> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Failure::new(format!("{pid} is no pid")))
 }
@@ -54,6 +71,15 @@ fn names_data_dir(arguments: &[u8], data_dir: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_socket_is_found_and_a_local_one_is_none() {
+        let own = || network_sockets(std::process::id()).unwrap().len();
+        let (_one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let before = own();
+        let _socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(own(), before + 1);
+    }
 
     #[test]
     fn a_process_belongs_to_the_data_directory_it_was_started_on() {

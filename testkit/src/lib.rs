@@ -33,7 +33,7 @@ mod wait;
 
 pub use child::Child;
 pub use failure::Failure;
-pub use host::{is_root, kill9, start_ticks};
+pub use host::{is_root, kill9, network_sockets, start_ticks};
 pub use monitor::Monitor;
 pub use places::{binary, corpus, find_binary, workspace_root};
 pub use require::require;

@@ -36,6 +36,7 @@ const BOUNDARIES: &[Boundary] = &[
         forbidden: &["collector-core", "procmond", "daemoneye-cli", "testkit"],
         reason: "the agent and the collectors share the bus alone",
     },
+    Boundary { package: "daemoneye-agent", forbidden: &NETWORK, reason: "the agent knows no network but its sinks" },
     Boundary {
         package: "daemoneye-eventbus",
         forbidden: &["daemoneye-lib", "collector-core", "testkit"],

@@ -6,6 +6,7 @@ use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::detection::query::{Queries, rows};
 use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted};
 use daemoneye_lib::models::catalog::Table;
+use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::storage::{Arrived, Snapshot, Store, TimeRange};
 use std::path::Path;
@@ -18,7 +19,7 @@ impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
         let rows = match table {
-            Table::ProcessEvents => self.0.events_where(&wanted.projection, range, &wanted.conditions)?,
+            Table::ProcessEvents => self.0.events_where(table, &wanted.projection, range, &wanted.conditions)?,
             Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
             other => return Err(format!("{other:?} is not measured").into()),
         };
@@ -33,7 +34,13 @@ pub(crate) fn run(dir: &Path, events: u64) {
     let mut evaluated = 0;
     for commit in 0..events / COMMIT {
         let (first_sequence, items) = (commit * COMMIT + 1, host.items(COMMIT));
-        let batch = Arrived { collector: "procmond".to_owned(), epoch: Epoch([7; 16]), first_sequence, items };
+        let batch = Arrived {
+            collector: "procmond".to_owned(),
+            domains: [Domain::Process].into_iter().collect(),
+            epoch: Epoch([7; 16]),
+            first_sequence,
+            items,
+        };
         let started = Instant::now();
         evaluated = store.append(&[batch], evaluated).unwrap().next_row;
         spent += started.elapsed();

@@ -59,7 +59,7 @@ pub(crate) fn run(dir: &Path, events: u64) {
         let rows: Vec<IdentifiedEvent> = (0..COMMIT)
             .map(|_| {
                 sequence += 1;
-                IdentifiedEvent { event_id: event_id(Epoch([7; 16]), sequence), event: host.event() }
+                IdentifiedEvent { event_id: event_id(Epoch([7; 16]), sequence), event: host.event().into() }
             })
             .collect();
         let started = Instant::now();

@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{CollectionEventPayload, ControlPayload, EventBusMessage};
+use daemoneye_eventbus::topic;
 use daemoneye_eventbus::{
     CallError, Client, Closed, ConnectError, Credential, Identity, Keys, Request, Requests, SessionKey, Subscription,
     Token,
@@ -105,6 +106,7 @@ struct Session {
     shutdown: Subscription,
     instructions: Subscription,
     tasks: Option<Requests>,
+    agent_uid: Option<u32>,
     /// The one publication that is under way.
     sending: Option<Task<Result<(), Closed>>>,
     /// Whether a batch waits for credit.
@@ -166,6 +168,11 @@ impl Link {
         let State::Up(session) = &mut self.state else { return false };
         session.starved = !session.client.has_credit();
         !session.starved
+    }
+
+    /// Who the agent is, while the link is up and where the system tells it.
+    pub(super) fn agent_uid(&self) -> Option<u32> {
+        if let State::Up(session) = &self.state { session.agent_uid } else { None }
     }
 
     /// Whether a publication is on its way.
@@ -328,7 +335,7 @@ async fn attempt(
         Ok(connected) => Attempt {
             new_key: connected.session_key,
             refused: false,
-            outcome: register(connected.client, &name, registration, serves_tasks).await,
+            outcome: register(connected.client, connected.agent_uid, &name, registration, serves_tasks).await,
         },
         Err(error) => Attempt {
             new_key: None,
@@ -340,6 +347,7 @@ async fn attempt(
 
 async fn register(
     client: Client,
+    agent_uid: Option<u32>,
     name: &str,
     registration: RegisterCollector,
     serves_tasks: bool,
@@ -350,7 +358,7 @@ async fn register(
     let shutdown = client.subscribe(&format!("control.shutdown.{name}")).await.map_err(closed)?;
     let instructions = client.subscribe(&format!("control.config.{name}")).await.map_err(closed)?;
     let tasks = match serves_tasks {
-        true => Some(client.serve(&format!("tasks.{name}")).await.map_err(closed)?),
+        true => Some(client.serve(&format!("tasks.{}", topic::base(name))).await.map_err(closed)?),
         false => None,
     };
     let reply = client
@@ -364,7 +372,8 @@ async fn register(
         .filter_map(|committed| Some((Epoch::try_from(committed.epoch.as_slice()).ok()?, committed.sequence)))
         .collect();
     let (sending, starved, since) = (None, false, Instant::now());
-    let session = Session { client, acknowledgements, shutdown, instructions, tasks, sending, starved, since };
+    let session =
+        Session { client, acknowledgements, shutdown, instructions, tasks, agent_uid, sending, starved, since };
     Ok((session, Welcomed { committed, instructions: reply.instructions }))
 }
 

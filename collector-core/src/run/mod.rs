@@ -12,8 +12,10 @@
 //! What is not acknowledged at the end stays in the spool for the next run.
 
 mod backoff;
+mod ending;
 mod link;
 mod memory;
+mod status;
 mod tasks;
 mod terms;
 #[cfg(test)]
@@ -23,18 +25,19 @@ mod window;
 
 pub use terms::{CollectorConfig, CollectorError, Ended};
 
+use crate::caps::SourceCaps;
 use crate::sink::{Intake, MAX_QUEUED_ITEMS};
 use crate::source::{EventSource, SourceDescription};
 use crate::spool::{NewEpoch, Spool, max_item};
 use backoff::Backoff;
 use daemoneye_lib::lock::DataDirLock;
+use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use daemoneye_lib::proto::ipc::{
-    CollectedItem, CollectorStatus, CollectorTelemetry, EventBatch, Gap, Instructions, RegisterCollector,
-};
-use daemoneye_lib::telemetry::{Usage, batch_id};
+use daemoneye_lib::proto::ipc::{CollectedItem, EventBatch, Gap, Instructions, RegisterCollector};
+use daemoneye_lib::telemetry::batch_id;
+use ending::Phase;
 use link::{Agent, Link, LinkEvent};
 use prost::Message as _;
 use std::io;
@@ -48,10 +51,6 @@ use window::{PATIENCE, Window};
 /// How often the status is told where the agent does not say.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 const STATUS_AT_MOST: Duration = Duration::from_millis(100);
-/// For the source to end after it was told to.
-const DRAIN: Duration = Duration::from_secs(1);
-/// For the agent to acknowledge what was drained.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 const SPOOL: &str = "spool";
 const SESSION_KEY: &str = "session.key";
 
@@ -88,6 +87,15 @@ async fn run_with(
     let Some(domain) = description.capabilities.domains.first().cloned() else {
         return Err(CollectorError::NoDomain { name });
     };
+    let wrong = description
+        .capabilities
+        .domains
+        .iter()
+        .find_map(|domain| Some((domain, misdeclared(domain, description.caps)?)));
+    if let Some((domain, problem)) = wrong {
+        return Err(CollectorError::Domain { name, domain: domain.clone(), problem });
+    }
+    let domains = Domains::named(&description.capabilities.domains);
     let test_mode = config.variables.test_mode;
     let first = test_mode.then(|| Epoch::reproducible(&name));
     let spool = Spool::open(&config.data_dir.join(SPOOL), config.spool_max_bytes, &config.boot_id, first);
@@ -103,7 +111,8 @@ async fn run_with(
     let system = |source| CollectorError::System { name: name.clone(), source };
     let registration = registration(&config, description).map_err(system)?;
     let queue_items = config.variables.event_buffer_size.unwrap_or(MAX_QUEUED_ITEMS);
-    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch());
+    let (sink, intake) = crate::sink::queue(max_item(config.spool_max_bytes), queue_items, spool.epoch(), domains);
+    intake.crowded(spool.is_crowded());
     let thread = SourceThread::spawn(&name, source, sink).map_err(system)?;
     let status_every = if test_mode { STATUS_EVERY / 10 } else { STATUS_EVERY };
     let collector = Collector {
@@ -131,6 +140,19 @@ async fn run_with(
     let outcome = collector.run(thread, stop).await;
     drop(lock);
     outcome
+}
+
+/// What is wrong with a domain that a source of these capabilities declares.
+fn misdeclared(domain: &str, caps: SourceCaps) -> Option<&'static str> {
+    let needed = match Domain::find(domain) {
+        None => return Some("which there is not"),
+        Some(Domain::Process) => SourceCaps::PROCESS,
+        Some(Domain::Network) => SourceCaps::NETWORK,
+        Some(Domain::Filesystem) => SourceCaps::FILESYSTEM,
+        Some(Domain::Performance) => SourceCaps::PERFORMANCE,
+        Some(Domain::Trigger) => SourceCaps::empty(),
+    };
+    (!caps.contains(needed)).then_some("without the capability of that name")
 }
 
 fn registration(config: &CollectorConfig, description: SourceDescription) -> io::Result<RegisterCollector> {
@@ -186,14 +208,6 @@ struct Collector {
     tells_telemetry: bool,
 }
 
-enum Phase {
-    Running,
-    /// Until then the source may still tell things.
-    Draining(Instant, Outcome),
-    /// Until then the agent may still acknowledge.
-    Sending(Instant, Outcome),
-}
-
 /// What woke the loop.
 enum Woken {
     Stop,
@@ -223,6 +237,7 @@ impl Collector {
                 Woken::Timer => {}
             }
             self.due_by(Instant::now());
+            self.intake.crowded(self.spool.is_crowded());
             self.publish();
             if let Some(outcome) = self.ended(Instant::now()) {
                 return outcome;
@@ -287,24 +302,6 @@ impl Collector {
         self.intake.settle(count, self.spool.is_behind());
     }
 
-    fn source_ended(&mut self, ended: Result<(), String>) {
-        let failure = match (&self.phase, ended) {
-            (Phase::Running, Ok(())) => Some("its source ended by itself".to_owned()),
-            (_, Err(reason)) => Some(reason),
-            (_, Ok(())) => None,
-        };
-        if let Some(reason) = failure {
-            let failed = Err(CollectorError::Source { name: self.name.clone(), reason });
-            match &mut self.phase {
-                Phase::Running => self.end(failed),
-                Phase::Draining(_, outcome) | Phase::Sending(_, outcome) => *outcome = failed,
-            }
-        }
-        if matches!(self.phase, Phase::Draining(..)) {
-            self.drained();
-        }
-    }
-
     fn link_event(&mut self, event: LinkEvent) -> Result<(), CollectorError> {
         match event {
             LinkEvent::Due => {
@@ -333,7 +330,7 @@ impl Collector {
             LinkEvent::Acknowledged(epoch, through) => self.acknowledged(epoch, through)?,
             LinkEvent::Instructed(instructions) => self.instruct(instructions),
             LinkEvent::Sent | LinkEvent::Credited => {}
-            LinkEvent::Task(request) => self.tasks.take(request),
+            LinkEvent::Task(request) => self.tasks.take(request, self.link.agent_uid()),
             LinkEvent::Down(reason) => self.lost_link(&reason),
             LinkEvent::Refused(reason) => {
                 self.lost_link(&reason);
@@ -440,84 +437,6 @@ impl Collector {
                 first_sequence: first,
                 items: batch.items,
             });
-        }
-    }
-
-    fn status(&self) -> CollectorStatus {
-        let source = self.intake.status();
-        let (settings_version, settings_refused) = self.intake.answered_settings();
-        CollectorStatus {
-            settings_version,
-            settings_refused,
-            paused: self.intake.is_paused(),
-            memory_bytes: memory::resident().unwrap_or(0),
-            spool_bytes: self.spool.bytes(),
-            spool_items: self.spool.items(),
-            spool_limit_bytes: self.spool.max_bytes(),
-            scan_interval_ms: source.scan_interval_ms,
-            last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
-            telemetry: self.tells_telemetry.then(|| self.telemetry()),
-        }
-    }
-
-    fn telemetry(&self) -> CollectorTelemetry {
-        let (queue_items, queue_limit_items, items_emitted) = self.intake.queued();
-        let usage = Usage::of_this_process();
-        CollectorTelemetry {
-            items_emitted,
-            batches_published: self.published,
-            items_dropped: self.spool.dropped(),
-            queue_items,
-            queue_limit_items,
-            resident_bytes: usage.resident_bytes.unwrap_or(0),
-            cpu_time_ns: u64::try_from(usage.cpu_time.as_nanos()).unwrap_or(u64::MAX),
-        }
-    }
-
-    fn tell_dropped(&mut self) {
-        let dropped = self.spool.dropped();
-        if dropped > self.told_dropped {
-            tracing::warn!(
-                items = dropped - self.told_dropped,
-                bytes = self.spool.bytes(),
-                limit = self.spool.max_bytes(),
-                "items were dropped: the spool is full or its disk refuses them; the agent will show a gap"
-            );
-            self.told_dropped = dropped;
-        }
-    }
-
-    /// Begins to end; the first reason counts.
-    fn end(&mut self, outcome: Outcome) {
-        if matches!(self.phase, Phase::Running) {
-            self.intake.stop();
-            self.phase = Phase::Draining(Instant::now() + DRAIN, outcome);
-        }
-    }
-
-    /// The source tells nothing more.
-    fn drained(&mut self) {
-        self.intake.close();
-        self.spool_items();
-        self.tell_pause();
-        self.phase = match std::mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Draining(_, outcome) => Phase::Sending(Instant::now() + LAST_WORDS, outcome),
-            other => other,
-        };
-    }
-
-    /// The outcome, when nothing is left to do or no time for it.
-    fn ended(&mut self, now: Instant) -> Option<Outcome> {
-        let Phase::Sending(until, _) = &self.phase else { return None };
-        let acknowledged = self.window.is_empty() && !self.link.is_sending();
-        if now < *until && self.link.is_up() && !acknowledged {
-            return None;
-        }
-        self.tell_dropped();
-        tracing::info!(collector = %self.name, unacknowledged = self.spool.items(), "ended");
-        match std::mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Sending(_, outcome) => Some(outcome),
-            Phase::Running | Phase::Draining(..) => None,
         }
     }
 }

@@ -39,12 +39,12 @@ impl Tasks {
         self.handler.is_some() && !self.types.is_empty()
     }
 
-    /// Has a task done, or refuses it. Must be called within the runtime.
-    pub(super) fn take(&self, request: Request) {
+    /// Has a task of this agent's done, or refuses it. Must be called within the runtime.
+    pub(super) fn take(&self, request: Request, agent_uid: Option<u32>) {
         let runtime = Handle::current();
         match self.begin(&request) {
             Ok((handler, task, place)) => {
-                let replies = TaskReplies::new(request, runtime, &task);
+                let replies = TaskReplies::new(request, agent_uid, runtime, &task);
                 let name = format!("task-{}", task.task_type().as_str_name().to_ascii_lowercase());
                 let work = move || perform(&*handler, task, replies, place);
                 if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {

@@ -63,6 +63,16 @@ pub enum CollectorError {
         /// The collector.
         name: String,
     },
+    /// The source says of its domains what cannot be.
+    #[error("collector {name}: its source declares the domain {domain:?}, {problem}")]
+    Domain {
+        /// The collector.
+        name: String,
+        /// As the source names it.
+        domain: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// There is no way to prove to the agent who this is.
     #[error(
         "collector {name}: no token was handed over and there is no session key in {}; let daemoneye-agent start it",

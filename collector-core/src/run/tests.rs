@@ -1,7 +1,7 @@
 //! What only a shorter patience makes testable: an agent that takes batches and acknowledges none.
 
 use super::*;
-use crate::{CollectionCapabilities, Sink, SourceError};
+use crate::{CollectionCapabilities, Sink, SourceCaps, SourceError};
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::{Broker, BrokerConfig};
 use daemoneye_lib::proto::ipc::{CollectedItem, Gap, RegisterReply, collected_item::Item};
@@ -14,7 +14,7 @@ struct Once;
 impl EventSource for Once {
     fn describe(&self) -> SourceDescription {
         let capabilities = CollectionCapabilities { domains: vec!["process".into()], ..Default::default() };
-        SourceDescription { capabilities, ..Default::default() }
+        SourceDescription { caps: SourceCaps::PROCESS, capabilities, ..Default::default() }
     }
 
     fn run(self: Box<Self>, sink: Sink) -> Result<(), SourceError> {

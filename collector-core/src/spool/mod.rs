@@ -289,6 +289,11 @@ impl Spool {
         self.max_bytes
     }
 
+    /// Whether more than half of the bound is used, which is more than what is acknowledged already can take.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.bytes > self.max_bytes / 2
+    }
+
     /// Items that are not acknowledged.
     pub(crate) fn items(&self) -> u64 {
         self.segments.iter().map(Segment::unacknowledged).sum::<u64>() + self.waiting.len() as u64

@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, Shared, Site, State, soon, until};
 use crate::collector::{config, emits, item, start, waits};
-use collector_core::{EmitError, Ended, FlushError, MAX_ITEM, SourceStatus};
+use collector_core::{CollectorConfig, EmitError, Ended, FlushError, MAX_ITEM, SourceStatus};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -208,5 +208,37 @@ async fn items_that_the_disk_refuses_are_written_when_it_accepts_them_again() {
     until("all committed", || shared.committed() == 1_000).await;
     assert_committed(&shared, 0..1_000);
     collector.stop().await.unwrap();
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_told_while_more_than_half_of_the_spool_waits() {
+    let (site, shared) = (Site::new(), Shared::acknowledging());
+    let agent = Agent::start(&site, &shared).await;
+    let bounded = CollectorConfig { spool_max_bytes: 1 << 20, ..config(&site, Some(agent.token())) };
+    let (tells, mut told) = mpsc::channel(1);
+    let collector = start(bounded, move |sink| {
+        let mut number = 0;
+        while !sink.is_crowded() {
+            sink.emit(item(number, 1_000))?;
+            sink.flush()?;
+            number += 1;
+        }
+        tells.blocking_send(number).unwrap();
+        while sink.is_crowded() {
+            sink.pause(Duration::from_millis(1))?;
+        }
+        tells.blocking_send(number).unwrap();
+        waits(&sink)
+    });
+    until("registered", || !shared.lock().registrations.is_empty()).await;
+    agent.stop().await;
+    let emitted = soon("a crowded spool", told.recv()).await.unwrap();
+    let held = spool_bytes(&site.collector_dir());
+    assert!((1 << 19..1 << 20).contains(&held), "{held} bytes after {emitted} items");
+    let agent = Agent::start(&site, &shared).await;
+    soon("room in the spool", told.recv()).await.unwrap();
+    until("all committed", || shared.committed() == emitted).await;
+    assert_eq!(collector.stop().await.unwrap(), Ended::Stopped);
     agent.stop().await;
 }

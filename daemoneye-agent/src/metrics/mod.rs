@@ -274,19 +274,22 @@ impl Drop for RunningQuery {
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
+    use daemoneye_lib::models::domain::Domains;
     use daemoneye_lib::models::event::{Epoch, IdentifiedEvent, event_id};
+    use daemoneye_lib::proto::common::ProcessEvent;
 
     #[test]
     fn events_count_for_the_collector_of_their_epoch() {
         let batch = |collector: &str, epoch| Arrived {
             collector: collector.into(),
+            domains: Domains::default(),
             epoch: Epoch([epoch; 16]),
             first_sequence: 1,
             items: Vec::new(),
         };
         let event = |epoch, sequence| IdentifiedEvent {
             event_id: event_id(Epoch([epoch; 16]), sequence),
-            event: Default::default(),
+            event: ProcessEvent::default().into(),
         };
         let group = [batch("a", 1), batch("b", 2), batch("a", 1)];
         let appended = Appended { events: vec![event(2, 1), event(1, 1), event(2, 2)], ..Appended::default() };

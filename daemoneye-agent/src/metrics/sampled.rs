@@ -126,7 +126,7 @@ fn collectors(sample: &Sample, known: &[Known]) -> Result<(), Error> {
 
 fn rules(sample: &Sample, mut rules: Vec<RuleRow>) -> Result<(), Error> {
     let states = sample.gauges("daemoneye_rules", "Rules, by what became of them.", &["state"])?;
-    for state in ["healthy", "unhealthy", "refused"] {
+    for state in ["healthy", "unhealthy", "suspended", "disabled", "refused"] {
         states.with_label_values(&[state]).set(0);
     }
     const LABEL: &[&str] = &["rule"];

@@ -175,3 +175,49 @@ fn recorded_events_are_refused_outside_of_test_mode() {
         monitor.log().contains("cannot register: the collector `replay` replays")
     });
 }
+
+#[test]
+fn new_settings_reach_a_collector_while_it_runs() {
+    let mut monitor = Monitor::start(census(FAST_CENSUS)).unwrap();
+    let interval = |monitor: &Monitor| {
+        let sql = "SELECT pid, scan_interval_ms FROM system.collectors WHERE collector = 'census'";
+        let row = rows(monitor.site(), sql).remove(0);
+        (row["pid"].clone(), row["scan_interval_ms"].clone())
+    };
+    wait_for("its first settings", PATIENCE, || interval(&monitor).1 == json!(50));
+    let (pid, _) = interval(&monitor);
+    let mut reconfigure = |rest: &str| {
+        fs::write(monitor.site().config_file(), with("census", "daemoneye-census", rest)).unwrap();
+        monitor.agent().signal(Signal::HUP).unwrap();
+    };
+    reconfigure("[collectors.census.settings]\ninterval_ms = 70");
+    wait_for("its new settings", PATIENCE, || interval(&monitor) == (pid.clone(), json!(70)));
+    let mut reconfigure = |rest: &str| {
+        fs::write(monitor.site().config_file(), with("census", "daemoneye-census", rest)).unwrap();
+        monitor.agent().signal(Signal::HUP).unwrap();
+    };
+    reconfigure("[collectors.census.settings]\nintervall = 1");
+    wait_for("its refusal", PATIENCE, || {
+        component(&monitor, "census", "degraded").filter(|health| text(health, "detail").contains("refuses"))
+    });
+    assert_eq!(interval(&monitor), (pid, json!(70)), "what was in force still is");
+}
+
+#[test]
+fn several_instances_of_one_collector_run_side_by_side() {
+    let mut monitor = Monitor::start(census("instances = 3\n[collectors.census.settings]\ninterval_ms = 50")).unwrap();
+    let names = ["census", "census@2", "census@3"];
+    let scans =
+        "SELECT collector FROM system.scans WHERE collector LIKE 'census%' GROUP BY collector ORDER BY collector";
+    wait_for("the counts of all", PATIENCE, || {
+        rows(monitor.site(), scans) == names.map(|name| json!({"collector": name}))
+    });
+    let attached =
+        "SELECT count(DISTINCT pid) FROM system.collectors WHERE collector LIKE 'census%' AND state = 'attached'";
+    assert_eq!(number(monitor.site(), attached), 3);
+    for name in names {
+        assert!(monitor.site().data_dir().join(name).join("spool").is_dir(), "{name}");
+        wait_for("its health", PATIENCE, || component(&monitor, name, "ok"));
+    }
+    monitor.stop().unwrap();
+}

@@ -23,7 +23,8 @@ const KILLS: usize = 200;
 /// Set to a seed that a failure printed, to kill in the same order.
 const SEED: &str = "DAEMONEYE_KILL_SEED";
 const CONFIG: &str = "[app]\nscan_interval_ms = 100\nmax_scan_cpu = 50.0\nlog_level = \"debug\"\n\
-                      [agent]\nmax_restarts_per_minute = 60\n";
+                      [agent]\nmax_restarts_per_minute = 60\n\
+                      [procmond]\nsnapshot_interval_ms = 0\n";
 
 #[test]
 fn what_was_acknowledged_is_stored_once_and_every_hole_is_told() {

@@ -4,7 +4,7 @@ use crate::support::site;
 use testkit::Monitor;
 
 #[test]
-fn the_agent_runs_with_one_arena_and_gives_back_what_it_frees() {
+fn the_agent_runs_with_the_settings_of_the_allocator_that_keep_it_small() {
     let mut monitor = Monitor::start(site()).unwrap();
     let pid = monitor.agent().pid();
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();

@@ -200,6 +200,54 @@ fn a_rule_with_a_window_counts_and_one_of_mode_diff_tells_only_what_is_new() {
 }
 
 #[test]
+fn more_rows_of_one_alert_than_it_lists_are_counted_once_also_over_a_restart() {
+    let place = site();
+    let six = "WITH d AS (SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 \
+               UNION ALL SELECT 6) SELECT 'k' AS kind, a.n AS a, b.n AS b, c.n AS c FROM d a, d b, d c";
+    let head =
+        "window = \"7d\"\nevery = \"1s\"\ndedup = [\"kind\"]\nexceptions = [{ where = \"a = 1\", reason = \"x\" }]";
+    place.write_rule("many", &rule("many", head, six)).unwrap();
+    let mut monitor = Monitor::start(place).unwrap();
+    let row = |monitor: &Monitor| listed(monitor.site(), "many").unwrap_or_default();
+    let runs_go_by = |monitor: &Monitor| {
+        let ran = || row(monitor)["evaluations"].as_u64().unwrap_or_default();
+        let before = ran();
+        wait_for("some runs", PATIENCE, || ran() > before + 2);
+    };
+    runs_go_by(&monitor);
+    let count = |monitor: &Monitor| rows(monitor.site(), "SELECT count FROM alerts WHERE rule_id = 'many'");
+    assert_eq!(count(&monitor), [json!({"count": 180})]);
+    let shown = row(&monitor);
+    let of = |column: &str| shown[column].as_u64().unwrap_or_default();
+    assert_eq!((of("matches"), of("excepted")), (180 * of("evaluations"), 36 * of("evaluations")), "{shown}");
+    monitor.stop().unwrap();
+    monitor.restart().unwrap();
+    runs_go_by(&monitor);
+    assert_eq!(count(&monitor), [json!({"count": 180})], "a restart makes no occurrence");
+    monitor.stop().unwrap();
+}
+
+#[test]
+fn it_is_told_when_it_is_lost_which_rules_were_disabled() {
+    let place = site();
+    place.write_rule("one", &rule("one", "", SLEEPS)).unwrap();
+    let mut monitor = Monitor::start(place).unwrap();
+    assert_eq!(monitor.cli(&["rules", "disable", "one"]).unwrap().status, 0);
+    monitor.stop().unwrap();
+    fs::write(monitor.site().data_dir().join("agent/rules/disabled.json"), "{\"version\":1").unwrap();
+    monitor.restart().unwrap();
+    let site = monitor.site();
+    assert_eq!(state(site, "one"), "healthy", "it runs");
+    let (exit, health) = health_of(site, "rules");
+    assert_eq!((exit, text(&health, "status")), (3, "degraded"), "{health}");
+    assert!(text(&health, "detail").contains("which rules were disabled is lost, and all of them run"), "{health}");
+    assert_eq!(monitor.cli(&["rules", "disable", "one"]).unwrap().status, 0);
+    let (_, health) = health_of(site, "rules");
+    assert!(!text(&health, "detail").contains("lost"), "{health}");
+    monitor.stop().unwrap();
+}
+
+#[test]
 fn a_rule_is_tried_on_what_is_stored_before_it_is_in_force() {
     let place = site();
     place.write_rule("none", &rule("none", "", &SLEEPS.replace("'sleep'", "'nothing'"))).unwrap();

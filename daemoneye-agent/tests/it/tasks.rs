@@ -51,6 +51,28 @@ fn what_runs_now_is_asked_of_procmond_itself() {
 }
 
 #[test]
+fn a_snapshot_is_told_when_it_is_asked_for() {
+    let monitor = Monitor::start(site()).unwrap();
+    let site = monitor.site();
+    let sleeper = Sleeper::start();
+    let told = ask(site, &["collect", "now", "--snapshot"]);
+    assert!(matches!(told.exit, 0 | 3), "{told:?}");
+    let scan_id = told.rows[0]["scan_id"].as_u64().unwrap();
+    let mine = format!(
+        "SELECT s.memory_usage, p.name FROM processes.snapshots s JOIN processes p ON p.process_key = s.process_key \
+         WHERE s.scan_id = {scan_id} AND s.pid = {}",
+        sleeper.pid()
+    );
+    wait_for("the snapshot in the store", PATIENCE, || !rows(site, &mine).is_empty());
+    let row = &rows(site, &mine)[0];
+    assert!(row["memory_usage"].as_u64().unwrap() > 0 && text(row, "name") == "sleep", "{row}");
+    let whole = number(site, &format!("SELECT count(*) FROM process_snapshots WHERE scan_id = {scan_id}"));
+    assert!(whole > 10, "{whole}");
+    let both = ask(site, &["collect", "now", "--snapshot", "--filter", "pid=1"]);
+    assert_eq!(both.exit, 2, "{both:?}");
+}
+
+#[test]
 fn files_and_running_programs_are_hashed_and_verified() {
     let monitor = Monitor::start(site()).unwrap();
     let site = monitor.site();

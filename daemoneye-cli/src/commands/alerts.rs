@@ -1,5 +1,6 @@
 //! `alerts`: what was suspicious.
 
+use super::alerts_watch;
 use crate::executor::{Query, QueryExecutor, fetch};
 use crate::failure::{Failure, Kind};
 use crate::output::{Kept, Outcome, Screen, Style, plain};
@@ -18,12 +19,17 @@ pub(crate) enum Command {
         #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         id: String,
     },
+    /// Alerts as they come, until Ctrl-C
+    Watch(alerts_watch::Arguments),
 }
+
+/// The words for how bad something is.
+pub(super) const SEVERITIES: [&str; 4] = ["low", "medium", "high", "critical"];
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct ListArguments {
     /// Only alerts of this severity; may be given more than once
-    #[arg(long, value_parser = PossibleValuesParser::new(["low", "medium", "high", "critical"]))]
+    #[arg(long, value_parser = PossibleValuesParser::new(SEVERITIES))]
     severity: Vec<String>,
     /// Only alerts of this rule
     #[arg(long, value_name = "ID")]
@@ -45,6 +51,7 @@ pub(crate) async fn run(
     match command {
         Command::List(arguments) => list(arguments, executor, format, screen).await,
         Command::Show { id } => show(id, executor, format, screen).await,
+        Command::Watch(_) => Err(Failure::new(Kind::Defect, "watching is no query")),
     }
 }
 

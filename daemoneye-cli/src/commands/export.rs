@@ -1,7 +1,6 @@
 //! `data export`: rows from the agent into a file, which is there whole or not at all.
 
-use crate::bus::Agent;
-use crate::executor::{Query, fetch_all};
+use crate::executor::{Query, QueryExecutor, fetch_all};
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Parquet, Screen, Sheet, Style};
 use crate::parameters;
@@ -72,14 +71,15 @@ fn instant(text: &str) -> Result<String, String> {
 impl Arguments {
     /// The question; values are parameters.
     fn query(&self) -> Result<(Query, Vec<String>), Failure> {
-        let is_events = Table::find(&self.table) == Some(Table::ProcessEvents);
-        if !is_events && (self.from.is_some() || self.to.is_some()) {
-            let message = format!("--from and --to are for processes.events, not for {}", self.table);
+        let time = Table::find(&self.table).and_then(Table::time_column);
+        if time.is_none() && (self.from.is_some() || self.to.is_some()) {
+            let message = format!("--from and --to are for tables of events and of snapshots, not for {}", self.table);
             return Err(Failure::new(Kind::Usage, message).hint("use --where"));
         }
         let mut conditions = Vec::new();
-        conditions.extend(self.from.as_ref().map(|_| "event_time >= ?".to_owned()));
-        conditions.extend(self.to.as_ref().map(|_| "event_time <= ?".to_owned()));
+        let time = time.unwrap_or_default();
+        conditions.extend(self.from.as_ref().map(|_| format!("{time} >= ?")));
+        conditions.extend(self.to.as_ref().map(|_| format!("{time} <= ?")));
         // On lines of its own: a comment in it ends there.
         conditions.extend(self.condition.as_ref().map(|condition| format!("(\n{condition}\n)")));
         let condition =
@@ -91,7 +91,7 @@ impl Arguments {
 
 pub(crate) async fn run(
     arguments: &Arguments,
-    agent: &Agent,
+    executor: &impl QueryExecutor,
     format: Option<Format>,
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
@@ -120,7 +120,7 @@ pub(crate) async fn run(
                 page.sheet(format, Style::default())
             }
         };
-        fetch_all(agent, &query, values, &mut Counting { sheet, rows: &mut rows }).await
+        fetch_all(executor, &query, values, &mut Counting { sheet, rows: &mut rows }).await
     };
     let completeness = match written {
         Ok(completeness) => completeness,
@@ -221,6 +221,8 @@ fn partial(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scripted::{Script, integer, shown, text};
+    use daemoneye_lib::proto::ipc::ColumnKind;
     use std::io::Write as _;
 
     #[test]
@@ -240,6 +242,37 @@ mod tests {
         assert!(arguments.query().is_err());
         arguments.from = None;
         assert!(arguments.query().is_ok());
+    }
+
+    #[test]
+    fn a_file_is_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let export = |name: &str, script: &Script| {
+            let arguments = Arguments {
+                output: dir.path().join(name),
+                force: false,
+                table: "alerts".to_owned(),
+                from: None,
+                to: None,
+                condition: Some("pid = 7".to_owned()),
+            };
+            let format = Some(Format::Shown(OutputFormat::Csv));
+            shown(80, async |screen| run(&arguments, script, format, screen).await)
+        };
+        let script =
+            || Script::new(&[("pid", ColumnKind::Integer), ("name", ColumnKind::Text)]).row([integer(7), text("sh")]);
+        let whole = script();
+        let (out, _, code) = export("whole.csv", &whole);
+        assert_eq!((out, code), (format!("1 rows in {}\n", dir.path().join("whole.csv").display()), 0));
+        assert_eq!(fs::read_to_string(dir.path().join("whole.csv")).unwrap(), "pid,name\r\n7,sh\r\n");
+        assert_eq!(whole.asked.borrow()[0].0, "SELECT * FROM alerts WHERE (\npid = 7\n)");
+        for script in [script().cut_off(), script().broken()] {
+            assert_eq!(export("half.csv", &script).2, 1);
+        }
+        assert_eq!(export("degraded.csv", &script().degraded("polling")).2, 3);
+        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["degraded.csv", "whole.csv"], "nothing is left of half a file");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A file for each subcommand.
 
 pub(crate) mod alerts;
+pub(crate) mod alerts_watch;
 pub(crate) mod collectors;
 pub(crate) mod config;
 pub(crate) mod data;

@@ -1,15 +1,16 @@
 //! `rules test … --history`: what a rule would have raised over what the agent has stored.
 
 use super::rule_test::Arguments;
+use super::tasks::{cell_of, heading};
 use crate::bus::Agent;
 use crate::failure::{Failure, Kind};
 use crate::output::{Kept, Outcome, Screen, Style, text_columns};
 use daemoneye_lib::config::OutputFormat;
 use daemoneye_lib::detection::rules::lists_beside;
-use daemoneye_lib::models::columns::{ALERT, Value};
+use daemoneye_lib::models::columns::ALERT;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::Alert;
-use daemoneye_lib::proto::ipc::{Cell, ColumnKind, ResultColumn, TestDay, TestRule, TestRuleReply, cell};
+use daemoneye_lib::proto::ipc::{Cell, ColumnKind, TestDay, TestRule, TestRuleReply, cell};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -93,20 +94,9 @@ fn summary(reply: &TestRuleReply) -> String {
 fn alerts(alerts: &[Alert], format: OutputFormat) -> Kept {
     let names = if format == OutputFormat::Table { &FOR_PEOPLE[..] } else { &ALERT_COLUMNS[..] };
     let columns = || names.iter().filter_map(|name| ALERT.iter().find(|column| column.name == *name));
-    let rows = alerts.iter().map(|alert| columns().map(|column| shown((column.get)(alert), column.kind)).collect());
-    let heads = columns().map(|column| ResultColumn { name: column.name.to_owned(), kind: column.kind.into() });
+    let rows = alerts.iter().map(|alert| columns().map(|column| cell_of(column, alert)).collect());
+    let heads = columns().map(|column| heading(column.name, column.kind));
     Kept { columns: heads.collect(), rows: rows.collect() }
-}
-
-fn shown(value: Value<'_>, kind: ColumnKind) -> Cell {
-    let value = match (kind, value) {
-        (_, Value::Null) => None,
-        (ColumnKind::Time, Value::Integer(ns)) => Some(cell::Value::Text(time::sql_text(ns))),
-        (_, Value::Integer(number)) => Some(cell::Value::Integer(number)),
-        (_, Value::Real(number)) => Some(cell::Value::Real(number)),
-        (_, Value::Text(text)) => Some(cell::Value::Text(text.into_owned())),
-    };
-    Cell { value }
 }
 
 fn by_day(days: &[TestDay]) -> Kept {

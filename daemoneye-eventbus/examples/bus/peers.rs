@@ -1,19 +1,20 @@
-//! A broker in a private place, one client that behaves, and peers that do not.
+//! Peers that do not behave, in a process of their own.
 
 use std::{
     collections::VecDeque,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use daemoneye_eventbus::{
-    Broker, BrokerConfig, Client, Gate, Identity, Payload, frame,
+    Payload, frame,
     proto::{
-        AlertPayload, ControlPayload, EventBusMessage, HeartbeatPayload, Hello, Role, Subscribe,
+        ControlPayload, EventBusMessage, HeartbeatPayload, Hello, Role, RpcRequestPayload, Subscribe,
         control_payload::Control,
     },
 };
@@ -21,81 +22,28 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::UnixStream,
-    process::{Child, Command},
     task::JoinSet,
 };
-
-/// The broker, and the client whose calls are measured.
-pub(crate) struct Site {
-    _dir: tempfile::TempDir,
-    pub(crate) socket: PathBuf,
-    pub(crate) gate: Gate,
-    good: Client,
-}
-
-impl Site {
-    pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("run/agent.sock");
-        let broker = Broker::bind(BrokerConfig::new(&socket, dir.path().join("sessions"))).unwrap();
-        let (gate, agent, server) = (broker.gate(), broker.local("alerts"), broker.local("server"));
-        tokio::spawn(broker.run(std::future::pending()));
-        let mut requests = server.serve("requests.echo").await.unwrap();
-        tokio::spawn(async move {
-            while let Some(request) = requests.recv().await {
-                let body = request.body.clone();
-                request.respond(body).await;
-            }
-        });
-        tokio::spawn(async move {
-            loop {
-                let alert = Payload::Alert(AlertPayload { message: vec![1; 4096] });
-                agent.publish("alerts.high", alert).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        });
-        let good = Client::connect(&socket, Identity::Operator).await.unwrap().client;
-        Self { _dir: dir, socket, gate, good }
-    }
-
-    /// How long so many calls took, in order of length.
-    pub(crate) async fn measure(&self, calls: usize) -> Vec<Duration> {
-        let mut times = Vec::with_capacity(calls);
-        for _ in 0..calls {
-            let start = Instant::now();
-            self.good.call("requests.echo", vec![7; 200], Duration::from_secs(60)).await.unwrap();
-            times.push(start.elapsed());
-            // As an operator asks: not without end.
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
-        times.sort();
-        times
-    }
-
-    /// Starts a crowd of hostile peers in a process of its own.
-    pub(crate) fn crowd(&self, what: &str, amount: u64) -> Child {
-        Command::new(std::env::current_exe().unwrap())
-            .arg("crowd")
-            .arg(&self.socket)
-            .args([what, &amount.to_string()])
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap()
-    }
-}
 
 /// The hostile peers, until they are killed or have done their amount.
 pub(crate) async fn crowd(socket: &Path, what: &str, amount: u64) {
     let socket: Arc<Path> = socket.into();
     let mut peers = JoinSet::new();
     match what {
+        "spin" => spin(amount),
         "heartbeats" => (0..amount).for_each(|_| drop(peers.spawn(heartbeats(Arc::clone(&socket))))),
+        "calls" => (0..amount).for_each(|_| drop(peers.spawn(caller(Arc::clone(&socket))))),
+        "replay" => (0..amount).for_each(|_| drop(peers.spawn(replayer(Arc::clone(&socket))))),
         "slow" => (0..amount).for_each(|_| drop(peers.spawn(slow_reader(Arc::clone(&socket))))),
         "subscribe" => (0..amount).for_each(|_| drop(peers.spawn(subscriber(Arc::clone(&socket))))),
         "silent" => drop(peers.spawn(silent(Arc::clone(&socket), amount))),
+        "malformed" => {
+            let left = Arc::new(AtomicU64::new(u64::MAX));
+            (0..amount).for_each(|seed| drop(peers.spawn(malformed(Arc::clone(&socket), seed, Arc::clone(&left)))));
+        }
         _ => {
             let left = Arc::new(AtomicU64::new(amount));
-            (0..16).for_each(|seed| drop(peers.spawn(malformed(Arc::clone(&socket), seed, Arc::clone(&left)))));
+            (0..256).for_each(|seed| drop(peers.spawn(malformed(Arc::clone(&socket), seed, Arc::clone(&left)))));
         }
     }
     while peers.join_next().await.is_some() {}
@@ -108,16 +56,77 @@ async fn let_in(socket: &Path) -> Option<UnixStream> {
     Some(stream)
 }
 
-/// Sends heartbeats as fast as they are echoed.
+/// Sends one burst after the other, reads whatever comes, and comes again after it was cut off.
+async fn flood(socket: &Path, mut burst: impl FnMut() -> Vec<u8>) {
+    loop {
+        let Some(stream) = let_in(socket).await else { continue };
+        let (mut read, mut write) = stream.into_split();
+        let reading = tokio::spawn(async move {
+            let mut buffer = vec![0; 64 * 1024];
+            while read.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
+        });
+        while write.write_all(&burst()).await.is_ok() {}
+        let _ = reading.await;
+    }
+}
+
 async fn heartbeats(socket: Arc<Path>) {
     let payload = Some(Payload::Heartbeat(HeartbeatPayload { counter: 1 }));
     let burst = framed(&EventBusMessage { payload, ..EventBusMessage::default() }).repeat(256);
-    let (mut read, mut write) = let_in(&socket).await.unwrap().into_split();
-    tokio::spawn(async move {
-        let mut buffer = vec![0; 64 * 1024];
-        while read.read(&mut buffer).await.is_ok_and(|length| length > 0) {}
-    });
-    while write.write_all(&burst).await.is_ok() {}
+    flood(&socket, || burst.clone()).await;
+}
+
+/// Calls without end, and does not wait for the answers: what is more than may be under way is refused.
+async fn caller(socket: Arc<Path>) {
+    let mut correlation_id = 0;
+    let calls = move || {
+        let one = |_| {
+            correlation_id += 1;
+            let message = vec![7; 200];
+            let request = RpcRequestPayload { correlation_id, message, timeout_ms: 60_000, ..Default::default() };
+            let payload = Some(Payload::RpcRequest(request));
+            framed(&EventBusMessage { topic: "requests.echo".into(), payload, sender: None })
+        };
+        (0..64).flat_map(one).collect()
+    };
+    flood(&socket, calls).await;
+}
+
+/// Shows the same token, which was never good or is used up, again and again.
+async fn replayer(socket: Arc<Path>) {
+    let hello = Hello {
+        role: Role::Collector.into(),
+        name: "procmond".into(),
+        token: vec![7; 32],
+        protocol: 1,
+        ..Hello::default()
+    };
+    let hello = framed(&control(Control::Hello(hello)));
+    loop {
+        let Ok(mut stream) = UnixStream::connect(&socket).await else { continue };
+        let _ = stream.write_all(&hello).await;
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+}
+
+/// Does nothing but use so many per cent of a processor, with two threads as the others have.
+fn spin(percent: u64) {
+    const PERIOD: Duration = Duration::from_millis(2);
+    let busy = PERIOD * u32::try_from(percent.min(200)).unwrap() / 200;
+    for _ in 0..2 {
+        thread::spawn(move || {
+            loop {
+                let start = Instant::now();
+                while start.elapsed() < busy {
+                    std::hint::spin_loop();
+                }
+                thread::sleep(PERIOD.saturating_sub(start.elapsed()));
+            }
+        });
+    }
+    loop {
+        thread::park();
+    }
 }
 
 /// Subscribes to alerts and never reads one; comes again after it was cut off.

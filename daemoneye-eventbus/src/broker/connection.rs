@@ -16,11 +16,12 @@ use prost::Message as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     BrokerConfig, Event, GRACE, Member,
+    allowance::Allowance,
     credit::Account,
     fair::{Entrance, Lane},
     room::{Place, Places, Waiting},
@@ -38,6 +39,7 @@ use crate::{
         event_bus_message::Payload, goodbye::Kind,
     },
     queue::{Delivery, Outbox, Permit, Room},
+    standing::TURNED_AWAY,
 };
 
 /// How long a new connection may take to say who it is.
@@ -74,10 +76,7 @@ struct Stranger {
 impl fmt::Display for Stranger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "connection {}", self.connection)?;
-        match self.ids {
-            Some(PeerIds { uid: Some(uid), pid: Some(pid) }) => write!(f, ", pid {pid}, uid {uid}"),
-            _ => Ok(()),
-        }
+        self.ids.map_or(Ok(()), |ids| write!(f, ", {ids}"))
     }
 }
 
@@ -144,6 +143,7 @@ impl Door {
     /// Refuses a connection that has no name yet.
     async fn turn_away(&self, stream: &Stream, mut line: Line, kind: Kind, reason: &str) {
         let ids = os::peer_ids(stream).ok();
+        self.gate.blame(ids.and_then(|ids| ids.pid), TURNED_AWAY);
         self.gate.note_refusal(&Stranger { connection: self.connection, ids }, reason);
         // A fresh socket's buffer has room, so this waits for nobody who behaves.
         let _ = timeout(GRACE / 4, write_message(&mut line.writer, &message::goodbye(kind, reason))).await;
@@ -237,6 +237,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Hands messages to the router until the stream ends; returns what the peer did wrong, if that is why.
     async fn run(self, mut reader: impl AsyncRead + Unpin) -> Option<String> {
+        let mut allowance = Allowance::new(Instant::now().into_std());
         for number in 1_usize.. {
             if number.is_multiple_of(IN_A_ROW) {
                 tokio::task::yield_now().await;
@@ -257,6 +258,10 @@ impl Reading<'_> {
             if account.is_some_and(|account| !account.covers_one()) {
                 return Some("it published events without credit".to_owned());
             }
+            let pause = match allowance.charge(&message, payload.len(), Instant::now().into_std()) {
+                Ok(pause) => pause,
+                Err(excess) => return Some(excess),
+            };
             // Not reading on is how a sender without a credit of its own learns that the agent is slow.
             let permit = self.room.acquire(payload.len()).await?;
             if let Some(account) = account {
@@ -264,6 +269,9 @@ impl Reading<'_> {
             }
             drop(payload);
             self.events.send(Event::Message { connection: self.connection, message, permit }).await.ok()?;
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
         }
         None
     }

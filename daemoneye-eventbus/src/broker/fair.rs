@@ -16,7 +16,7 @@ use super::Event;
 const SLOTS: usize = 32;
 
 /// Bytes that a lane gives in one turn.
-const QUOTA: i64 = 64 * 1024;
+const QUOTA: i64 = 16 * 1024;
 
 /// What the smallest event counts.
 const LEAST: i64 = 4 * 1024;
@@ -214,7 +214,7 @@ mod tests {
         while sender(&inbox.recv().await) == 1 {
             before += 1;
         }
-        assert_eq!(before, 16, "one turn of small messages");
+        assert_eq!(before, 4, "one turn of small messages");
     }
 
     #[tokio::test]
@@ -234,7 +234,7 @@ mod tests {
             order.push(sender(&inbox.recv().await));
         }
         let early = order[..50].iter().filter(|sender| **sender == 1).count();
-        assert_eq!(early, 1, "a megabyte is worth sixteen turns: {order:?}");
+        assert_eq!(early, 1, "a megabyte is worth 64 turns: {order:?}");
         assert_eq!(order.iter().filter(|sender| **sender == 1).count(), 4, "and all of it comes in the end");
     }
 

@@ -19,12 +19,14 @@
 //!
 //! The broker knows no process and no alert: payloads are bytes to it.
 
+mod allowance;
 mod calls;
 mod connection;
 mod credit;
 mod fair;
 mod room;
 mod router;
+mod steps;
 
 use std::{
     fs::{File, TryLockError},
@@ -50,12 +52,14 @@ use crate::{
     os,
     proto::Role,
     queue::{Outbox, Room},
+    standing::Standing,
 };
 pub(crate) use connection::write_message;
 pub(crate) use credit::is_within;
 pub(crate) use fair::Lane;
 use room::{Places, Porch};
 pub(crate) use router::{Event, Member};
+use steps::Steps;
 
 /// How long accepting connections may fail without a break before the broker gives up.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(10);
@@ -75,6 +79,11 @@ pub struct BrokerConfig {
     pub max_connections: usize,
     /// The keys of an encrypted bus: those without a pinned key are kept out. `None` for one that is not encrypted.
     pub encryption: Option<Keys>,
+    /// Connections of one process that may fail at once before its next ones have to wait, and a second from then on. One that
+    /// was let in and then cut off counts eight.
+    pub failures_at_once: u32,
+    /// See [`failures_at_once`](Self::failures_at_once).
+    pub failures_a_second: u32,
     /// How long an operator may keep a connection on which it waits for nothing.
     pub operator_patience: Duration,
     /// Messages that may wait for one connection, and messages of one connection that may wait for the agent's own parts.
@@ -84,13 +93,15 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Not encrypted, 64 connections, 60 s of patience, 1,024 messages, 8 MiB.
+    /// Not encrypted, 64 connections, 32 failures at once and 8 a second, 60 s of patience, 1,024 messages, 8 MiB.
     pub fn new(path: impl Into<PathBuf>, sessions_dir: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
             sessions_dir: sessions_dir.into(),
             max_connections: 64,
             encryption: None,
+            failures_at_once: 32,
+            failures_a_second: 8,
             operator_patience: Duration::from_secs(60),
             queue_messages: 1024,
             queue_bytes: 2 * MAX_FRAME,
@@ -211,7 +222,12 @@ impl Broker {
         };
         let listener = os::listen(path).map_err(at(path))?;
         Ok(Self {
-            gate: Gate::new(config.sessions_dir.clone(), os::own_uid(), config.encryption.clone()),
+            gate: Gate::new(
+                config.sessions_dir.clone(),
+                os::own_uid(),
+                config.encryption.clone(),
+                Standing::new(config.failures_at_once, config.failures_a_second),
+            ),
             key,
             listener,
             connections: AtomicU64::new(0),
@@ -258,7 +274,7 @@ impl Broker {
 
         let config = Arc::new(config);
         let senders = Arc::default();
-        let mut porch = Porch::default();
+        let (mut steps, mut porch) = (Steps::new(gate.clone()), Porch::default());
         let places = Places::new(config.max_connections);
         let mut tasks = JoinSet::new();
         let mut stop = pin!(stop);
@@ -268,11 +284,16 @@ impl Broker {
                 () = &mut stop => break Ok(()),
                 Some(_) = tasks.join_next() => continue,
                 Some(_) = router.join_next() => break Err(RunError::Router),
-                accepted = listener.accept() => accepted,
+                stream = steps.next() => Ok(Some(stream)),
+                accepted = listener.accept() => match accepted {
+                    Ok(stream) => Ok(steps.pass(stream).await),
+                    Err(error) => Err(error),
+                },
             };
             match accepted {
                 Ok(stream) => {
                     failing_since = None;
+                    let Some(stream) = stream else { continue };
                     let connection = connections.fetch_add(1, Ordering::Relaxed) + 1;
                     let door = connection::Door {
                         connection,

@@ -29,6 +29,7 @@ use crate::{
         event_bus_message::Payload, goodbye::Kind,
     },
     queue::{Outbox, Permit},
+    standing::CUT_OFF,
     topic::{self, Pattern},
 };
 
@@ -281,6 +282,7 @@ impl Router {
 
     fn expel(&mut self, connection: u64, violation: &str) {
         if let Some(member) = self.members.get(&connection) {
+            self.gate.blame(member.peer.pid, CUT_OFF);
             self.gate.note_refusal(&member.peer, violation);
             self.remove(connection, violation);
         }

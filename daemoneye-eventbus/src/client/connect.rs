@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use interprocess::local_socket::{tokio::Stream, traits::tokio::Stream as _};
+use interprocess::local_socket::tokio::Stream;
 use prost::Message as _;
 use tokio::time::{sleep, timeout};
 
@@ -31,6 +31,9 @@ use crate::{
 
 /// How long the agent may take to let us in.
 const WELCOME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long to wait for a place in the listener's backlog before trying again: whoever fills it tries all the time.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(2);
 
 /// What may be queued towards the broker; beyond it, sending waits.
 const QUEUED_MESSAGES: usize = 1024;
@@ -66,6 +69,8 @@ pub struct Connected {
     pub client: Client,
     /// For a collector that came with a token: what to return with. Absent where the agent could not keep it.
     pub session_key: Option<SessionKey>,
+    /// The uid of whoever listens on the socket, where the system tells it.
+    pub agent_uid: Option<u32>,
 }
 
 /// Why nobody let us in.
@@ -158,6 +163,7 @@ impl Client {
         let is_collector = matches!(identity, Identity::Collector { .. });
         let shaken = async {
             let stream = Arc::new(open(path).await.map_err(|source| io_error(path, source))?);
+            let agent_uid = os::peer_ids(&stream).ok().and_then(|ids| ids.uid);
             let mut line = match encryption {
                 Some(keys) => Line::sealed(&stream, agree(path, &stream, keys, Owner::from(&identity)).await?),
                 None => Line::plain(&stream),
@@ -166,7 +172,7 @@ impl Client {
             let written = write_message(&mut line.writer, &message::control(Control::Hello(hello(identity)))).await;
             match frame::read(&mut line.reader, MAX_FRAME).await {
                 Ok(Some(payload)) => match control_in(&payload) {
-                    Some(Control::Welcome(welcome)) => Ok((line, welcome)),
+                    Some(Control::Welcome(welcome)) => Ok((line, welcome, agent_uid)),
                     Some(Control::Goodbye(goodbye)) => Err(turned_away(path, goodbye)),
                     _ => Err(protocol("its first message is neither a Welcome nor a Goodbye".into())),
                 },
@@ -175,7 +181,7 @@ impl Client {
                 Err(error) => Err(protocol(error.to_string())),
             }
         };
-        let (line, welcome) = timeout(WELCOME_PATIENCE, shaken)
+        let (line, welcome, agent_uid) = timeout(WELCOME_PATIENCE, shaken)
             .await
             .unwrap_or_else(|_| Err(protocol("nothing came within 5 s".into())))?;
         if welcome.protocol != PROTOCOL {
@@ -185,7 +191,7 @@ impl Client {
         let (client, outgoing) = Self::new(Room::new(QUEUED_MESSAGES, QUEUED_BYTES), purse);
         let (shared, handle) = client.for_driver();
         tokio::spawn(drive::socket(shared, handle, line, outgoing));
-        Ok(Connected { client, session_key: session_key(&welcome) })
+        Ok(Connected { client, session_key: session_key(&welcome), agent_uid })
     }
 }
 
@@ -215,8 +221,8 @@ async fn agree(path: &Path, stream: &Arc<Stream>, keys: &Keys, owner: Owner<'_>)
 /// Connects; while the listener's backlog is full, tries again (the caller limits for how long).
 async fn open(path: &Path) -> io::Result<Stream> {
     loop {
-        match Stream::connect(os::socket_name(path)?).await {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(Duration::from_millis(20)).await,
+        match os::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(BACKLOG_PAUSE).await,
             outcome => return outcome,
         }
     }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Client, ConnectError, Identity};
+use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Client, ConnectError, Identity, frame};
 
 use crate::{Bus, config_in, echo_works, within};
 
@@ -139,4 +139,27 @@ async fn a_broker_that_never_ran_releases_its_clients() {
     assert!(client.subscribe("alerts.#").await.is_err());
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(!config_in(dir.path()).path.exists());
+}
+
+#[tokio::test]
+async fn a_client_waits_for_a_place_in_a_full_backlog() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.sock");
+    let listener = tokio::net::UnixSocket::new_stream().unwrap();
+    listener.bind(&path).unwrap();
+    let listener = listener.listen(1).unwrap();
+    let mut before = Vec::new();
+    while let Ok(stream) = tokio::net::UnixStream::connect(&path).await {
+        before.push(stream);
+    }
+    let client = tokio::spawn(async move { Client::connect(&path, Identity::Operator).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!client.is_finished(), "it waits");
+    for _ in &before {
+        within(listener.accept()).await.unwrap();
+    }
+    let (mut stream, _) = within(listener.accept()).await.unwrap();
+    let hello = within(frame::read(&mut stream, frame::MAX_FRAME)).await.unwrap().unwrap();
+    assert!(!hello.is_empty());
+    client.abort();
 }

@@ -48,7 +48,7 @@ async fn everything_works_sealed() {
     let operator = connect(&bus.socket, Identity::Operator, &keys).await.unwrap().client;
     echo_works(&operator).await;
     let token = bus.gate.issue_token("procmond").unwrap();
-    let Connected { client, session_key } = connect(&bus.socket, collector(token), &keys).await.unwrap();
+    let Connected { client, session_key, .. } = connect(&bus.socket, collector(token), &keys).await.unwrap();
     let mut events = bus.agent.subscribe("events.#").await.unwrap();
     for size in [1, 65_000, 70_000, 3_000_000] {
         within(client.publish("events.process.procmond", event(vec![7; size]))).await.unwrap();

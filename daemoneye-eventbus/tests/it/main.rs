@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod allowance;
 mod bind;
 mod calls;
 mod credit;
 mod crowd;
-
 mod encryption;
 mod floods;
 mod fuzz;
@@ -15,6 +15,7 @@ mod identity;
 mod instances;
 mod publish;
 mod slow;
+mod standing;
 
 use std::{
     future::Future,
@@ -48,6 +49,7 @@ struct Bus {
 }
 
 impl Bus {
+    /// One that holds no failure against this process, in which everybody is, hostile or not.
     fn start() -> Self {
         Self::start_with(tempfile::tempdir().unwrap(), |_| {})
     }
@@ -75,7 +77,7 @@ impl Bus {
 
     async fn collector(&self, name: &str) -> (Client, SessionKey) {
         let credential = Credential::Token(self.gate.issue_token(name).unwrap());
-        let Connected { client, session_key } = self.collector_with(name, credential).await.unwrap();
+        let Connected { client, session_key, .. } = self.collector_with(name, credential).await.unwrap();
         (client, session_key.unwrap())
     }
 
@@ -105,7 +107,12 @@ async fn echo_works(client: &Client) {
 }
 
 fn config_in(dir: &Path) -> BrokerConfig {
-    BrokerConfig::new(dir.join("run/agent.sock"), dir.join("sessions"))
+    let (failures_at_once, failures_a_second) = (u32::MAX, u32::MAX);
+    BrokerConfig {
+        failures_at_once,
+        failures_a_second,
+        ..BrokerConfig::new(dir.join("run/agent.sock"), dir.join("sessions"))
+    }
 }
 
 fn event(bytes: impl Into<Vec<u8>>) -> Payload {

@@ -4,8 +4,8 @@ use crate::detection::engine::Match;
 use crate::detection::rules::Rule;
 use crate::proto::common::Alert;
 
-/// The most event ids that an alert lists: the newest.
-const MAX_EVENT_IDS: usize = 100;
+/// The most event ids that an alert lists, and so recognises when they come again: the newest.
+pub const MAX_EVENT_IDS: usize = 100;
 /// The most reasons for doubt that an alert collects.
 const MAX_REASONS: usize = 20;
 

@@ -8,8 +8,7 @@
 use super::trial::Trial;
 use crate::detection::engine::{CompiledRule, Form, event_batch};
 use crate::detection::query::{Queries, QueryError};
-use crate::detection::rules::Mode;
-use crate::detection::scheduled::added;
+use crate::detection::scheduled::{Told, told};
 use crate::detection::source::{Batches, SourceError, TableSource, Wanted};
 use crate::models::batch::{batch_of, build};
 use crate::models::catalog::{MAX_DEPTH, Table};
@@ -174,16 +173,17 @@ impl Case {
     }
 
     fn stand(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), String> {
-        let batch = event_batch(&self.events).map_err(|error| error.to_string())?;
+        let Some(table) = rule.table() else { return Ok(()) };
+        let batch = event_batch(table, &self.events).map_err(|error| error.to_string())?;
         for found in rule.evaluate(&batch)? {
             let event = self.events.iter().find(|event| event.event_id == found.event_id);
-            trial.add(&rule.rule, &found, event.map_or(0, |event| event.event.event_time));
+            trial.add(&rule.rule, &found, event.map_or(0, |event| event.event.time()));
         }
         Ok(())
     }
 
     async fn run(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), QueryError> {
-        let times = || self.events.iter().map(|event| event.event.event_time);
+        let times = || self.events.iter().map(|event| event.event.time());
         let (Some(schedule), Some(first), Some(last)) = (rule.schedule(), times().min(), times().max()) else {
             return Ok(());
         };
@@ -198,15 +198,9 @@ impl Case {
         for run in 0..runs {
             let now = first.saturating_add(run.saturating_mul(every));
             let ran = rule.run(&queries, Arc::new(Recorded::until(&self.events, now)), now).await?;
-            let found = match schedule.mode {
-                Mode::All => ran.matches.into_iter().map(|(found, _)| found).collect(),
-                Mode::Diff => {
-                    let (fresh, all) = added(ran.matches, known.as_ref());
-                    known = Some(all);
-                    fresh
-                }
-            };
-            for found in found {
+            let Told { fresh, known: now_known, .. } = told(schedule.mode, ran.matches, known.as_ref());
+            known = Some(now_known);
+            for found in fresh {
                 trial.add(&rule.rule, &found, now);
             }
         }
@@ -286,8 +280,8 @@ struct Recorded {
 
 impl Recorded {
     fn until(events: &[IdentifiedEvent], now: i64) -> Self {
-        let events: Vec<_> = events.iter().filter(|event| event.event.event_time <= now).cloned().collect();
-        let records = events.iter().filter_map(|event| event.event.process.clone());
+        let events: Vec<_> = events.iter().filter(|event| event.event.time() <= now).cloned().collect();
+        let records = events.iter().filter_map(|event| event.event.process().cloned());
         Self { processes: records.map(|record| (record.process_key.clone(), record)).collect(), events }
     }
 }
@@ -317,7 +311,9 @@ impl TableSource for Recorded {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let columns = wanted.projection.as_slice();
         let batch = match table {
-            Table::ProcessEvents => build(table, columns, self.events.iter(), event_value)?,
+            events if events.is_of_events() => {
+                build(events, columns, self.events.iter().filter(|event| event.event.table() == events), event_value)?
+            }
             Table::Processes => batch_of(table, PROCESS, columns, self.processes.values())?,
             Table::Ancestors => {
                 let rows = self.ancestors();

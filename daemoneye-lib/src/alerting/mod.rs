@@ -11,7 +11,7 @@ pub mod golden;
 mod sinks;
 mod trial;
 
-pub use alert::{Generated, generate_alert};
+pub use alert::{Generated, MAX_EVENT_IDS, generate_alert};
 pub use format::{alert_json, alert_line};
 pub use sinks::{SinkError, Sinks};
 pub use trial::Trial;

@@ -33,6 +33,11 @@ enum Newest {
 }
 
 impl Trial {
+    /// Takes matches that were taken before, and so raise nothing.
+    pub fn add_repeated(&mut self, matches: u64) {
+        self.matches += matches;
+    }
+
     /// Takes a match; tells whether it would have raised an alert.
     pub fn add(&mut self, rule: &Rule, found: &Match, moment: i64) -> bool {
         self.matches += 1;

@@ -3,6 +3,9 @@
 //!
 //! Nothing is touched. Each program is judged by what it would do with the configuration, as the user who checks.
 
+mod collectors;
+mod keeping;
+
 use super::directories::{DirectoryError, Usable, check_directory, check_private_dir};
 use super::environment::Component;
 use super::{Config, Loaded, LogLevel, Sink, disk};
@@ -38,7 +41,7 @@ pub enum Verdict {
 }
 
 /// What is known of the host.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Host {
     /// What can still be written below a path.
     pub free_bytes: fn(&Path) -> Option<u64>,
@@ -46,6 +49,8 @@ pub struct Host {
     pub is_in_memory: fn(&Path) -> bool,
     /// The memory of the machine.
     pub memory_bytes: Option<u64>,
+    /// The directory of this program, in which the agent and its collectors are looked for too.
+    pub programs: Option<PathBuf>,
 }
 
 impl Host {
@@ -58,6 +63,7 @@ impl Host {
             free_bytes: disk::free_bytes,
             is_in_memory: disk::is_in_memory,
             memory_bytes: kib.and_then(|kib| kib.checked_mul(1024)),
+            programs: std::env::current_exe().ok().and_then(|path| Some(path.parent()?.to_owned())),
         }
     }
 }
@@ -66,19 +72,24 @@ impl Host {
 pub fn check(component: Component, loaded: &Loaded, host: &Host) -> Vec<Finding> {
     let mut check = Check { config: &loaded.config, host, found: Vec::new() };
     check.socket();
+    check.bus_keys(component);
     match component {
         Component::Cli => check.reached(),
         Component::Procmond => {
             check.own_directories(component);
             check.reached();
             check.collecting(loaded);
+            check.secrets();
+            check.hashing(loaded);
         }
         Component::Agent => {
             check.own_directories(component);
             check.private("app.runtime_dir", &loaded.config.app.runtime_dir);
             check.rules();
+            check.collectors();
             check.sinks();
             check.queries();
+            check.retention();
             if loaded.test_mode {
                 let detail = "the agent is one for tests: short intervals, and collectors that replay recorded events";
                 check.warn(
@@ -184,6 +195,11 @@ impl Check<'_> {
         if config.app.max_scan_cpu > 25.0 {
             let detail = format!("scanning may use {} % of a core all the time", config.app.max_scan_cpu);
             self.warn("app.max_scan_cpu", config.app.max_scan_cpu, detail, "3 is usual");
+        }
+        let snapshots = config.procmond.snapshot_interval_ms;
+        if (1..10_000).contains(&snapshots) {
+            let detail = format!("each process of the host becomes {} rows a day", 86_400_000 / snapshots);
+            self.warn("procmond.snapshot_interval_ms", snapshots, detail, "60000 is usual, 0 for none");
         }
         let (spool, own) = (config.collector.spool_max_bytes, config.app.directory_of(Component::Procmond));
         if let Some(free) = (self.host.free_bytes)(&own)
@@ -338,152 +354,4 @@ fn sink_file(path: &Path, data_dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{Environment, Overrides, create_private_dir, load};
-    use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt as _;
-    use tempfile::TempDir;
-
-    /// A place where everything is as it should be, with the shipped kind of rules directory.
-    struct Place {
-        dir: TempDir,
-        env: Environment,
-        host: Host,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let dir = tempfile::Builder::new().prefix("de").tempdir().unwrap();
-            let at = |name: &str| dir.path().join(name);
-            for name in ["data", "data/run", "rules"] {
-                create_private_dir(&at(name)).unwrap();
-            }
-            fs::write(at("rules/a.toml"), "").unwrap();
-            fs::set_permissions(at("rules/a.toml"), Permissions::from_mode(0o644)).unwrap();
-            let env = Environment {
-                variables: BTreeMap::from([("HOME".to_owned(), at("home").into_os_string())]),
-                uid: 1000,
-                privileged: false,
-                current_dir: dir.path().to_owned(),
-                system_dir: at("etc"),
-            };
-            let host = Host { free_bytes: |_| Some(1 << 40), is_in_memory: |_| false, memory_bytes: Some(16 << 30) };
-            Self { dir, env, host }
-        }
-
-        /// What is not ok, as `key: detail`, with this configuration beside the directories.
-        fn found(&self, component: Component, text: &str) -> Vec<(Verdict, String)> {
-            let at = |name: &str| self.dir.path().join(name);
-            fs::write(at("c.toml"), text).unwrap();
-            let flags = Overrides::new(Some("c.toml".into()))
-                .with("app.data_dir", "--data-dir", Some(at("data")))
-                .with("rules.dir", "--rules-dir", Some(at("rules")));
-            let loaded = load(component, &flags, &self.env).unwrap();
-            let found = check(component, &loaded, &self.host).into_iter();
-            found
-                .filter(|finding| finding.verdict != Verdict::Ok)
-                .inspect(|finding| assert!(finding.hint.as_ref().is_some_and(|hint| !hint.is_empty()), "{finding:?}"))
-                .map(|Finding { key, detail, verdict, .. }| {
-                    (verdict, format!("{key}: {detail}").replace(&self.dir.path().display().to_string(), ""))
-                })
-                .collect()
-        }
-
-        /// The one thing that is wrong.
-        fn only(&self, component: Component, text: &str, verdict: Verdict, words: &str) {
-            let found = self.found(component, text);
-            assert!(found.len() == 1 && found[0].0 == verdict && found[0].1.contains(words), "{words}: {found:?}");
-        }
-    }
-
-    #[test]
-    fn defaults_on_a_sound_host_are_reasonable_for_every_program() {
-        let place = Place::new();
-        for component in [Component::Agent, Component::Procmond, Component::Cli] {
-            assert_eq!(place.found(component, ""), [], "{component:?}");
-        }
-    }
-
-    #[test]
-    fn values_that_are_hardly_meant_are_warnings() {
-        let place = Place::new();
-        let warning = |component, text: &str, words: &str| place.only(component, text, Verdict::Warning, words);
-        use Component::{Agent, Procmond};
-        warning(Procmond, "app.scan_interval_ms = 100", "app.scan_interval_ms: 10 scans a second");
-        warning(Procmond, "app.scan_interval_ms = 60000", "shorter than 60 s may never be seen");
-        warning(Procmond, "app.max_scan_cpu = 80", "80 % of a core");
-        warning(Procmond, "collector.orphan_timeout_s = 3", "collector.orphan_timeout_s");
-        warning(Agent, "app.log_level = \"trace\"", "app.log_level");
-        warning(Agent, "agent.query_memory_bytes = 1048576", "refused its memory");
-        warning(Agent, "agent.query_memory_bytes = 17179869184", "more than half of");
-        warning(Agent, "agent.query_timeout_ms = 100", "cut short");
-        warning(Agent, "agent.max_restarts_per_minute = 0", "not started again");
-        let sinks =
-            "[sinks.a]\ntype = \"file\"\npath = \"/tmp/de-none\"\n[sinks.b]\ntype = \"file\"\npath = \"/tmp/de-none\"";
-        warning(Agent, sinks, "sinks.b.path: the sink `a` writes to the same file");
-        // Nothing of the one program's is the other's business.
-        assert_eq!(place.found(Agent, "app.scan_interval_ms = 100"), []);
-    }
-
-    #[test]
-    fn what_the_host_lacks_is_a_warning() {
-        let mut place = Place::new();
-        place.host.is_in_memory = |_| true;
-        place.only(Component::Agent, "", Verdict::Warning, "app.data_dir: it lies on a file system in memory");
-        place.host.is_in_memory = |_| false;
-        place.host.free_bytes = |_| Some(1_000_000);
-        place.only(Component::Procmond, "", Verdict::Warning, "collector.spool_max_bytes: 1000000 bytes are free");
-        place.only(Component::Agent, "", Verdict::Warning, "1000000 bytes are free there: the event store");
-    }
-
-    #[test]
-    fn variables_are_judged_too() {
-        let mut place = Place::new();
-        let set = |place: &mut Place, name: &str, value: &str| {
-            place.env.variables.insert(name.to_owned(), value.into());
-        };
-        set(&mut place, "PROCMOND_COLLECTOR_EVENT_BUFFER_SIZE", "2");
-        place.only(Component::Procmond, "", Verdict::Warning, "PROCMOND_COLLECTOR_EVENT_BUFFER_SIZE: the source waits");
-        set(&mut place, "DAEMONEYE_AGENT_TEST_MODE", "1");
-        place.only(Component::Agent, "", Verdict::Warning, "DAEMONEYE_AGENT_TEST_MODE: the agent is one for tests");
-    }
-
-    #[test]
-    fn rules_that_others_can_write_are_a_warning_and_none_is_too() {
-        let place = Place::new();
-        let at = |name: &str| place.dir.path().join(name);
-        let mode = |name: &str, mode| fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
-        let warning = |words: &str| place.only(Component::Agent, "", Verdict::Warning, words);
-        mode("rules/a.toml", 0o664);
-        warning("write to /rules/a.toml (mode 0664)");
-        mode("rules/a.toml", 0o644);
-        mode("rules", 0o757);
-        warning("write to /rules (mode 0757)");
-        mode("rules", 0o755);
-        std::os::unix::fs::symlink(at("rules"), at("rules/round")).unwrap();
-        fs::rename(at("rules/a.toml"), at("rules/a.txt")).unwrap();
-        warning("there is no *.toml in it");
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_said_with_the_way_out() {
-        let place = Place::new();
-        let unusable = |text: &str, words: &str| place.only(Component::Agent, text, Verdict::Unusable, words);
-        let sink = |path: &str| format!("[sinks.a]\ntype = \"file\"\npath = \"{path}\"");
-        unusable(&sink("/nowhere/at/all/x"), "sinks.a.path: /nowhere/at/all does not exist");
-        unusable(&sink("/proc"), "sinks.a.path: is a directory");
-        let link = place.dir.path().join("link");
-        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
-        unusable(&sink(&link.display().to_string()), "symbolic link");
-        let mut config = load(Component::Cli, &Overrides::default(), &place.env).unwrap().config;
-        config.app.runtime_dir = PathBuf::from(format!("/{}", "x".repeat(120)));
-        let mut check = Check { config: &config, host: &place.host, found: Vec::new() };
-        check.socket();
-        assert!(
-            check.found[0].verdict == Verdict::Unusable && check.found[0].detail.contains("too long"),
-            "{:?}",
-            check.found
-        );
-    }
-}
+mod tests;

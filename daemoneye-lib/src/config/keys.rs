@@ -32,7 +32,7 @@ pub enum Kind {
     Command,
     /// Whatever the reader understands: a table.
     Settings,
-    /// A list of names: letters, digits, `_`, `-` and `.`.
+    /// A list of at most [`MAX_NAMES`] names: letters, digits, `_`, `-` and `.`, at most 64 of them.
     Names,
 }
 
@@ -47,8 +47,8 @@ pub enum Preset {
     Text(&'static str),
     /// Yes or no.
     Boolean(bool),
-    /// An empty list.
-    NoNames,
+    /// A list of names.
+    Names(&'static [&'static str]),
     /// Depends on who runs the program: as root, as a user.
     Place(&'static str, &'static str),
     /// Not set.
@@ -61,6 +61,11 @@ pub const LOG_LEVELS: &[&str] = &["error", "warn", "info", "debug", "trace"];
 pub const LOG_FORMATS: &[&str] = &["human", "json"];
 /// The formats in which the command line prints data.
 pub const OUTPUT_FORMATS: &[&str] = &["table", "json", "jsonl", "csv"];
+
+/// The variables of a process's environment that are collected when nothing is said.
+pub const ENVIRONMENT: &[&str] = &["LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT", "SSH_CONNECTION", "SUDO_USER"];
+/// So many names a list may have.
+pub const MAX_NAMES: usize = 64;
 
 const MIB: i64 = 1 << 20;
 
@@ -88,7 +93,7 @@ pub const KEYS: &[Key] = &[
         path: "app.max_scan_cpu",
         kind: Kind::Real(0.1, 100.0),
         default: Preset::Real(3.0),
-        doc: "How much of one core scanning may use, in per cent.",
+        doc: "How much of one core scanning may use, in per cent; watching families of processes may use as much again.",
     },
     Key {
         path: "app.log_level",
@@ -129,8 +134,14 @@ pub const KEYS: &[Key] = &[
     Key {
         path: "procmond.mask_names",
         kind: Kind::Names,
-        default: Preset::NoNames,
+        default: Preset::Names(&[]),
         doc: "More names of flags, variables and settings whose values are secrets.",
+    },
+    Key {
+        path: "procmond.environment",
+        kind: Kind::Names,
+        default: Preset::Names(ENVIRONMENT),
+        doc: "The variables of a process's environment that its record carries, by their exact names; secrets in them are masked.",
     },
     Key {
         path: "procmond.hash_executables",
@@ -155,6 +166,12 @@ pub const KEYS: &[Key] = &[
         kind: Kind::Integer(1, 65_536),
         default: Preset::Integer(1_024),
         doc: "So many executables may wait for being hashed; those beyond are tried again later.",
+    },
+    Key {
+        path: "procmond.snapshot_interval_ms",
+        kind: Kind::Integer(0, 86_400_000),
+        default: Preset::Integer(60_000),
+        doc: "How often procmond tells what every process uses; 0 for never.",
     },
     Key {
         path: "agent.query_timeout_ms",
@@ -235,6 +252,12 @@ pub const KEYS: &[Key] = &[
         doc: "Whether the agent runs this collector. Without `procmond` nobody watches the host's processes, and answers say so.",
     },
     Key {
+        path: "collectors.NAME.instances",
+        kind: Kind::Integer(1, 8),
+        default: Preset::Integer(1),
+        doc: "How many of it run at once: NAME, NAME@2, …, each with a data directory of its own. A task goes to the one that has the least to do. There is one procmond.",
+    },
+    Key {
         path: "collectors.NAME.memory_budget_bytes",
         kind: Kind::Integer(0, 1 << 40),
         default: Preset::Integer(0),
@@ -266,16 +289,21 @@ pub const KEYS: &[Key] = &[
     },
 ];
 
-/// The keys that take effect when the configuration is read anew, those of sinks included; all others wait for a restart.
+/// The keys that take effect when the configuration is read anew, those of sinks and what collectors are told included; all
+/// others wait for a restart.
 const AT_ONCE: &[&str] = &[
     "app.log_level",
     "app.scan_interval_ms",
     "app.max_scan_cpu",
+    "procmond.environment",
+    "procmond.snapshot_interval_ms",
     "agent.query_timeout_ms",
     "agent.query_max_rows",
     "agent.retention_s",
     "agent.alert_retention_s",
     "agent.max_store_bytes",
+    "collectors.NAME.memory_budget_bytes",
+    "collectors.NAME.settings",
     "sinks.NAME.type",
     "sinks.NAME.format",
     "sinks.NAME.path",
@@ -340,6 +368,10 @@ fn is_command(words: &[Value]) -> bool {
     !program.is_empty() && (program.starts_with('/') || !program.contains('/')) && words.iter().all(text)
 }
 
+fn are_names(names: &[Value]) -> bool {
+    names.len() <= MAX_NAMES && names.iter().all(|name| name.as_str().is_some_and(is_name))
+}
+
 fn is_name(text: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     (1..=64).contains(&text.len()) && text.chars().all(good)
@@ -363,9 +395,7 @@ impl Kind {
             (Self::Command, Value::String(program)) => self.check(Value::Array(vec![Value::String(program)])),
             (Self::Command, Value::Array(words)) if is_command(&words) => Ok(Value::Array(words)),
             (Self::Settings, Value::Table(settings)) => Ok(Value::Table(settings)),
-            (Self::Names, Value::Array(names)) if names.iter().all(|name| name.as_str().is_some_and(is_name)) => {
-                Ok(Value::Array(names))
-            }
+            (Self::Names, Value::Array(names)) if are_names(&names) => Ok(Value::Array(names)),
             _ => Err(self.allowed()),
         }
     }
@@ -395,7 +425,7 @@ impl Kind {
                 "a program (an absolute path, or a name without `/`), or an array of it and its arguments".to_owned()
             }
             Self::Settings => "a table (in a variable, a JSON object)".to_owned(),
-            Self::Names => "a list of names (in a variable, with commas between them)".to_owned(),
+            Self::Names => format!("a list of at most {MAX_NAMES} names (in a variable, with commas between them)"),
         }
     }
 }

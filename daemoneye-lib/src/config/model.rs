@@ -89,6 +89,8 @@ pub struct Procmond {
     pub mask_secrets: bool,
     /// More names whose values are secrets.
     pub mask_names: Vec<String>,
+    /// The variables that records carry.
+    pub environment: Vec<String>,
     /// Whether executables are hashed.
     pub hash_executables: bool,
     /// How much hashing reads in a second.
@@ -97,6 +99,8 @@ pub struct Procmond {
     pub hash_max_file_bytes: u64,
     /// So many executables may wait.
     pub hash_queue: usize,
+    /// How often snapshots are told; 0 for never.
+    pub snapshot_interval_ms: u64,
 }
 
 /// `[agent]`: the agent.
@@ -154,6 +158,8 @@ pub struct SpawnedCollector {
     pub command: Vec<String>,
     /// Whether the agent runs it.
     pub enabled: bool,
+    /// How many of it run at once.
+    pub instances: u32,
     /// What its process may keep in memory; 0 for its own bounds.
     pub memory_budget_bytes: u64,
     /// What it understands beyond that.

@@ -30,7 +30,7 @@ fn default_of(key: &Key) -> (String, Option<String>) {
         Preset::Real(number) => (toml::Value::Float(number).to_string(), None),
         Preset::Text(text) => (quoted(text), None),
         Preset::Boolean(value) => (value.to_string(), None),
-        Preset::NoNames => ("[]".to_owned(), None),
+        Preset::Names(names) => (toml::Value::from(names.to_vec()).to_string(), None),
         Preset::Place(root, user) => (quoted(root), Some(format!("as a user: {user}"))),
         Preset::Unset => (String::new(), None),
     }

@@ -45,14 +45,22 @@ impl Rereader {
     /// Those of [`load`].
     pub fn read(&self) -> Result<(Reread, Loaded), ConfigError> {
         let loaded = load(self.component, &self.flags, &self.env)?;
-        let Config { app, agent, sinks, .. } = &loaded.config;
+        let Config { app, procmond, agent, sinks, collectors, .. } = &loaded.config;
         let mut config = self.running.clone();
         config.app.log_level = app.log_level;
         config.app.scan_interval_ms = app.scan_interval_ms;
         config.app.max_scan_cpu = app.max_scan_cpu;
+        config.procmond.environment.clone_from(&procmond.environment);
+        config.procmond.snapshot_interval_ms = procmond.snapshot_interval_ms;
         config.agent.query_timeout_ms = agent.query_timeout_ms;
         config.agent.query_max_rows = agent.query_max_rows;
         config.sinks.clone_from(sinks);
+        for (name, running) in &mut config.collectors {
+            if let Some(wanted) = collectors.get(name) {
+                running.settings.clone_from(&wanted.settings);
+                running.memory_budget_bytes = wanted.memory_budget_bytes;
+            }
+        }
         let (changed, pending) =
             different(&self.settings, &loaded.settings).into_iter().partition(|key| keys::takes_effect_at_once(key));
         Ok((Reread { config, changed, pending }, loaded))

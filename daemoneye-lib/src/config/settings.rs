@@ -136,7 +136,7 @@ impl Settings {
                 Preset::Text(text) => self.fill(key.path, Value::from(text)),
                 Preset::Boolean(value) if !is_named(key.path) => self.fill(key.path, Value::Boolean(value)),
                 Preset::Boolean(_) => {}
-                Preset::NoNames => self.fill(key.path, Value::Array(Vec::new())),
+                Preset::Names(names) => self.fill(key.path, Value::from(names.to_vec())),
                 Preset::Place(..) | Preset::Unset => {}
             }
         }
@@ -205,6 +205,7 @@ impl Settings {
     fn fill_collectors(&mut self) {
         for name in self.names_in("collectors") {
             self.fill(&format!("collectors.{name}.enabled"), Value::Boolean(true));
+            self.fill(&format!("collectors.{name}.instances"), Value::Integer(1));
             self.fill(&format!("collectors.{name}.memory_budget_bytes"), Value::Integer(0));
         }
     }
@@ -262,6 +263,11 @@ impl Settings {
 
     fn check_collectors(&self) -> Result<(), ConfigError> {
         for name in self.names_in("collectors") {
+            let instances = format!("collectors.{name}.instances");
+            if name == PROCMOND && self.0.get(&instances).is_some_and(|(value, _)| *value != Value::Integer(1)) {
+                let problem = "must be 1: there is one procmond".to_owned();
+                return Err(ConfigError::Inconsistent { key: instances, problem });
+            }
             let key = format!("collectors.{name}.command");
             let command = self.0.get(&key);
             let problem = if RESERVED.contains(&name.as_str()) || name.len() > MAX_NAME {

@@ -300,6 +300,8 @@ fn collectors_are_named_by_the_operator_and_checked_as_a_whole() {
     assert!(error("[collectors.a]\ncommand = []").contains("allowed is a program"));
     assert!(error("[collectors.register]\ncommand = \"/a\"").contains("none of agent, cli"));
     assert!(error("[collectors.procmond]\ncommand = \"/a\"").contains("the one beside daemoneye-agent"));
+    assert!(error("[collectors.procmond]\ninstances = 2").contains("there is one procmond"));
+    assert!(error("[collectors.a]\ncommand = \"/a\"\ninstances = 9").contains("`collectors.a.instances`"));
     assert!(error("[collectors.A]\ncommand = \"/a\"").starts_with("unknown key `collectors.A.command`"));
 
     let host = host.with_variable("DAEMONEYE_AGENT_COLLECTORS__SNIFFER__SETTINGS", "{\"ports\": [3]}");
@@ -406,6 +408,36 @@ fn what_is_read_anew_takes_effect_as_far_as_it_can() {
     assert_eq!(rereader.read().unwrap().0.pending, Vec::<String>::new());
     drop(host.with_system_file("nonsense"));
     assert_eq!(rereader.running(), config);
+}
+
+#[test]
+fn what_procmond_reads_anew_is_what_it_goes_by() {
+    let host = Host::of_user();
+    let load = || host.load(Component::Procmond, &Overrides::default()).unwrap();
+    let loaded = load();
+    assert_eq!(loaded.config.procmond.environment, keys::ENVIRONMENT);
+    let rereader = Rereader::new(Component::Procmond, Overrides::default(), host.env.clone(), &loaded);
+    let text = "[procmond]\nenvironment = [\"A\"]\nsnapshot_interval_ms = 7\nhash_queue = 7";
+    let _host = host.with_system_file(text);
+    let (reread, _) = rereader.read().unwrap();
+    assert_eq!(reread.changed, ["procmond.environment", "procmond.snapshot_interval_ms"]);
+    let procmond = &reread.config.procmond;
+    assert_eq!((procmond.environment.as_slice(), procmond.snapshot_interval_ms), (&["A".to_owned()][..], 7));
+    assert_eq!((procmond.hash_queue, reread.pending.as_slice()), (1_024, &["procmond.hash_queue".to_owned()][..]));
+}
+
+#[test]
+fn names_are_so_many_and_without_wildcards() {
+    let with = |names: &[&str]| Host::of_user().with_system_file(&format!("procmond.environment = {names:?}"));
+    let environment =
+        |host: &Host| host.load(Component::Procmond, &Overrides::default()).unwrap().config.procmond.environment;
+    assert_eq!(environment(&with(&["LD_DEBUG", "http_proxy"])), ["LD_DEBUG", "http_proxy"]);
+    assert!(environment(&with(&[])).is_empty());
+    let variable = Host::of_user().with_variable("PROCMOND_PROCMOND__ENVIRONMENT", "A, B");
+    assert_eq!(environment(&variable), ["A", "B"]);
+    for wrong in [&["LD_*"][..], &["A=B"], &[""], &["A"; keys::MAX_NAMES + 1], &[&*"A".repeat(65)]] {
+        assert!(with(wrong).error(Component::Procmond).contains("a list of at most 64 names"), "{wrong:?}");
+    }
 }
 
 #[test]

@@ -22,6 +22,41 @@ pub struct CollectorVariables {
     pub test_mode: bool,
 }
 
+impl CollectorVariables {
+    /// Those of a collector of this name, whose variables are not those of a [`Component`]: `net-watch` has
+    /// `NET_WATCH_COLLECTOR_…`, and so have its instances. An empty one counts as not set.
+    ///
+    /// # Errors
+    /// When a value is none that the variable can have.
+    pub fn of_collector(name: &str, variable: impl Fn(&str) -> Option<OsString>) -> Result<Self, ConfigError> {
+        let component = name.split('@').next().unwrap_or_default().to_ascii_uppercase().replace('-', "_");
+        let set = |name: &str| variable(name).filter(|text| !text.is_empty());
+        let mut found = Self::default();
+        if let Some(text) = set(TEST_MODE) {
+            found.test_mode = switch(TEST_MODE, &text)?;
+        }
+        for own in ["MAX_EVENT_SOURCES", "EVENT_BUFFER_SIZE", "ENABLE_TELEMETRY", "DEBUG_LOGGING"] {
+            let variable = format!("{component}_COLLECTOR_{own}");
+            if let Some(text) = set(&variable) {
+                found.take(&format!("COLLECTOR_{own}"), &variable, &text)?;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Takes a variable by its name behind the component's; tells whether it is one of these.
+    fn take(&mut self, name: &str, variable: &str, text: &OsString) -> Result<bool, ConfigError> {
+        match name {
+            "COLLECTOR_MAX_EVENT_SOURCES" => self.max_event_sources = Some(count(variable, text)?),
+            "COLLECTOR_EVENT_BUFFER_SIZE" => self.event_buffer_size = Some(count(variable, text)?),
+            "COLLECTOR_ENABLE_TELEMETRY" => self.enable_telemetry = Some(switch(variable, text)?),
+            "COLLECTOR_DEBUG_LOGGING" => self.debug_logging = Some(switch(variable, text)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
 /// Read by the agent, and by the collectors that it starts.
 const TEST_MODE: &str = "DAEMONEYE_AGENT_TEST_MODE";
 
@@ -44,20 +79,13 @@ pub(super) fn read(component: Component, env: &Environment) -> Result<Variables,
         if text.is_empty() {
             continue;
         }
-        match name {
-            "COLLECTOR_MAX_EVENT_SOURCES" => found.collector.max_event_sources = Some(count(variable, text)?),
-            "COLLECTOR_EVENT_BUFFER_SIZE" => found.collector.event_buffer_size = Some(count(variable, text)?),
-            "COLLECTOR_ENABLE_TELEMETRY" => found.collector.enable_telemetry = Some(switch(variable, text)?),
-            "COLLECTOR_DEBUG_LOGGING" => {
-                let on = switch(variable, text)?;
-                found.collector.debug_logging = Some(on);
-                if on {
-                    let debug = OsString::from("debug");
-                    found.assignments.push(assignment("app.log_level", &debug, variable, Layer::Environment)?);
-                }
+        if found.collector.take(name, variable, text)? {
+            if name == "COLLECTOR_DEBUG_LOGGING" && found.collector.debug_logging == Some(true) {
+                let debug = OsString::from("debug");
+                found.assignments.push(assignment("app.log_level", &debug, variable, Layer::Environment)?);
             }
-            _ if variable == TEST_MODE => {}
-            _ => explicit.push(key(component, variable, name, text)?),
+        } else if variable != TEST_MODE {
+            explicit.push(key(component, variable, name, text)?);
         }
     }
     found.assignments.extend(explicit);

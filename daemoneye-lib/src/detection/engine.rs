@@ -15,7 +15,7 @@ use super::source::{Nothing, Provider, TableSource, Touched, provider};
 use crate::models::batch::{self, kind_of};
 use crate::models::catalog::Table;
 use crate::models::columns::{self};
-use crate::models::event::IdentifiedEvent;
+use crate::models::event::{Event, IdentifiedEvent};
 use crate::models::time;
 use crate::proto::ipc::{Cell, ColumnKind, ResultRow, cell};
 use datafusion::arrow::array::{Array as _, ArrayRef, BooleanArray, RecordBatch};
@@ -54,6 +54,8 @@ pub enum Form {
 
 /// What is left of a standing rule's plan.
 pub struct Standing {
+    /// The table of events whose rows it looks at.
+    table: Table,
     condition: Condition,
     /// Those of the rule's exceptions, in their order.
     exceptions: Vec<(Exception, Condition)>,
@@ -119,7 +121,7 @@ impl Compiler {
         // A rule reads the rows of events also where it says `processes`: each is the state of a process at that event.
         let events = session::with_tables(&base, |table| Provider {
             table,
-            schema: batch::schema(if table.is_standing() { Table::ProcessEvents } else { table }, None),
+            schema: batch::schema(table.events().unwrap_or(table), None),
             source: Arc::clone(&nothing),
             touched: touched.clone(),
         })?;
@@ -142,28 +144,34 @@ impl Compiler {
     async fn standing(&self, rule: &Rule, lists: &Lists) -> Result<Standing, Misplaced> {
         let of_query = |refusal| (None, refusal);
         // First as it is written, so that a column which its table does not have is refused.
-        let (plain, _) = lower_rule(&rule.sql, &[], lists).map_err(of_query)?;
+        let (plain, shape) = lower_rule(&rule.sql, &[], lists).map_err(of_query)?;
         session::plan(&self.catalog, &plain).await.map_err(of_query)?;
+        let columns = shape.table.columns();
+        if let Some(name) = rule.dedup.iter().find(|name| !columns.iter().any(|(own, _)| own == name)) {
+            let (schema, table) = shape.table.qualified_name();
+            return Err((None, Refusal::new(format!("`dedup` names `{name}`, which {schema}.{table} does not have"))));
+        }
         let hidden: Vec<&str> = MATCH_COLUMNS.into_iter().chain(rule.dedup.iter().map(String::as_str)).collect();
         let (lowered, shape) = lower_rule(&rule.sql, &hidden, lists).map_err(of_query)?;
         let (condition, results) = self.planned(&lowered).await.map_err(of_query)?;
-        let RuleShape { hidden, .. } = shape;
+        let RuleShape { table, hidden } = shape;
+        let table = table.events().unwrap_or(Table::ProcessEvents);
         let own = results.len() - hidden;
         let names = lowered.written.names(results.iter().map(|(field, _)| field.name().as_str()));
         let results =
             results.into_iter().zip(names).map(|((field, result), name)| (field.with_name(name), result)).collect();
         // What only shows when values flow, such as types that do not fit, shows here and not at three in the morning.
         let broken = |why: String| Refusal::new(format!("cannot be evaluated: {why}"));
-        let sample = sample().map_err(|error| (None, broken(error.to_string())))?;
+        let sample = sample(table).map_err(|error| (None, broken(error.to_string())))?;
         let mut exceptions = Vec::with_capacity(rule.exceptions.len());
         for (index, exception) in rule.exceptions.iter().enumerate() {
             let of_exception = |refusal| (Some(index), refusal);
-            let lowered = lower_exception(&exception.condition, lists).map_err(of_exception)?;
+            let lowered = lower_exception(&exception.condition, table, lists).map_err(of_exception)?;
             let (condition, _) = self.planned(&lowered).await.map_err(of_exception)?;
             holds(&condition, &sample).map_err(|error| of_exception(broken(error.to_string())))?;
             exceptions.push((exception.clone(), condition));
         }
-        let standing = Standing { condition, exceptions, results, own };
+        let standing = Standing { table, condition, exceptions, results, own };
         standing.evaluate(&sample).map_err(|why| of_query(broken(why)))?;
         Ok(standing)
     }
@@ -214,29 +222,49 @@ fn holds(condition: &Condition, rows: &RecordBatch) -> EngineResult<Option<Boole
     }
 }
 
-/// One row of NULLs and one with values.
-fn sample() -> EngineResult<RecordBatch> {
-    use crate::proto::common::{ProcessEvent, ProcessRecord};
-    let process =
-        ProcessRecord { name: Some("sh".to_owned()), ppid: Some(1), start_time: Some(1), ..ProcessRecord::default() };
-    let rows = [None, Some(process)].map(|process| IdentifiedEvent {
-        event_id: String::new(),
-        event: ProcessEvent { event_type: 1, event_time: 1, process },
-    });
-    event_batch(&rows)
+/// A row with few values and one with more.
+fn sample(table: Table) -> EngineResult<RecordBatch> {
+    use crate::proto::common::{FilesystemEvent, NetworkEvent, PerformanceSample, ProcessEvent, ProcessRecord};
+    let name = || Some("sh".to_owned());
+    let process = ProcessRecord { name: name(), ppid: Some(1), start_time: Some(1), ..ProcessRecord::default() };
+    let events: [Event; 2] = match table {
+        Table::NetworkConnections => {
+            let named = NetworkEvent { name: name(), remote_port: Some(1), ..NetworkEvent::default() };
+            [NetworkEvent::default().into(), named.into()]
+        }
+        Table::FilesystemEvents => {
+            let named = FilesystemEvent { name: name(), size: Some(1), ..FilesystemEvent::default() };
+            [FilesystemEvent::default().into(), named.into()]
+        }
+        Table::PerformanceSamples => {
+            let named = PerformanceSample { name: name(), value: 1.0, ..PerformanceSample::default() };
+            [PerformanceSample::default().into(), named.into()]
+        }
+        _ => [None, Some(process)].map(|process| ProcessEvent { event_type: 1, event_time: 1, process }.into()),
+    };
+    event_batch(table, &events.map(|event| IdentifiedEvent { event_id: String::new(), event }))
 }
 
-/// Events as rules see them.
+/// The events of a table as rules see them.
 ///
 /// # Errors
 /// Only where the columns do not fit the schema, which is a defect.
-pub fn event_batch(events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
-    let all: Vec<usize> = (0..Table::ProcessEvents.columns().len()).collect();
-    Ok(batch::build(Table::ProcessEvents, &all, events.iter(), columns::event_value)?)
+pub fn event_batch(table: Table, events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
+    let all: Vec<usize> = (0..table.columns().len()).collect();
+    let own = events.iter().filter(|event| event.event.table() == table);
+    Ok(batch::build(table, &all, own, columns::event_value)?)
 }
 
 impl CompiledRule {
-    /// The rows of the batch that match; a scheduled rule looks at no batch. Where the batch as a whole cannot be evaluated,
+    /// The table of events whose rows a standing rule looks at.
+    pub fn table(&self) -> Option<Table> {
+        match &self.form {
+            Form::Standing(standing) => Some(standing.table),
+            Form::Scheduled(_) => None,
+        }
+    }
+
+    /// The rows of the batch, of the rule's table, that match; a scheduled rule looks at no batch. Where the batch as a whole cannot be evaluated,
     /// each row is by itself, so that one row that a function cannot digest hides no other.
     pub fn evaluate_each(&self, events: &RecordBatch) -> Evaluated {
         let Form::Standing(standing) = &self.form else { return Evaluated::default() };

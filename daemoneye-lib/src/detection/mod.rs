@@ -22,6 +22,7 @@ pub mod engine;
 mod error;
 pub mod explain;
 mod functions;
+mod interrupt;
 mod kinds;
 mod limits;
 mod lower;

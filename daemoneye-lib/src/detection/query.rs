@@ -1,6 +1,7 @@
 //! An operator's query: validated, planned, run within its limits.
 
 use super::error::Refusal;
+use super::interrupt::interruptible;
 use super::kinds::column_kind;
 use super::lower::{Lowered, Parameters, lower_query};
 use super::session;
@@ -75,7 +76,7 @@ impl Queries {
     ///
     /// # Errors
     /// The refusal, when it may not run.
-    pub async fn validate(&self, sql: &str, parameters: &Parameters) -> Result<(), QueryError> {
+    pub async fn validate_sql(&self, sql: &str, parameters: &Parameters) -> Result<(), QueryError> {
         self.run(sql, parameters, Arc::new(Nothing)).await.map(drop)
     }
 
@@ -106,7 +107,7 @@ impl Queries {
         // What the analyser finds wrong is the statement's fault.
         let refused = |error: DataFusionError| QueryError::Refused(lowered.place(Refusal::from_planner(&error)));
         let plan = state.optimize(&plan).map_err(refused)?;
-        let physical = state.create_physical_plan(&plan).await.map_err(refused)?;
+        let physical = interruptible(state.create_physical_plan(&plan).await.map_err(refused)?).map_err(engine)?;
         let schema = physical.schema();
         let names = lowered.written.names(schema.fields().iter().map(|field| field.name().as_str()));
         let kinds = kinds.into_iter().zip(schema.fields()).map(|(kind, field)| kind.unwrap_or(kind_of(field)));

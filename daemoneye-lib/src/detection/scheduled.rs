@@ -1,15 +1,16 @@
 //! Rules that look at a stretch of time: planned anew at each run, over the stored events of their window.
 //!
-//! Such a rule may join, aggregate and read any table. `processes.events` shows it the events of its window alone; the other
+//! Such a rule may join, aggregate and read any table. Tables of events show it those of its window alone; the other
 //! tables are as they are now. What a run returns is a match row by row; in the mode `diff` only what the run before did not
-//! return. Who runs it, when, and where it is remembered what the run before returned, is the agent's affair.
+//! return. [`told`] says which matches are told. Who runs a rule, when, and where it is remembered what the run before returned,
+//! is the agent's affair.
 
 use super::engine::{CompiledRule, Form, Match};
 use super::error::{Refusal, nearest};
 use super::lower::lower_scheduled;
 use super::query::{Answer, Queries, QueryError, json_value, rows};
 use super::rules::lists::Lists;
-use super::rules::{DEFAULT_DEDUP, Rule, Schedule};
+use super::rules::{DEFAULT_DEDUP, Mode, Rule, Schedule};
 use super::source::{Batches, Nothing, SourceError, TableSource, Wanted};
 use crate::models::catalog::Table;
 use crate::models::time;
@@ -42,6 +43,8 @@ pub struct Ran {
     pub matches: Vec<(Match, [u8; 16])>,
     /// Rows that it read.
     pub rows: u64,
+    /// Rows that an exception took out.
+    pub excepted: u64,
     /// Which stretches of which tables it read.
     pub touched: Vec<(Table, i64, i64)>,
 }
@@ -120,12 +123,19 @@ impl CompiledRule {
         let mut answer = queries.run_lowered(lowered, Arc::new(window)).await?;
         let columns = answer.columns().to_vec();
         let mut ran = Ran::default();
+        // Behind the query's own columns stands one for each exception.
+        let (columns, verdicts) = columns.split_at(columns.len().saturating_sub(exceptions.len()));
         while let Some(batch) = answer.next().await {
             for row in rows(&batch?) {
+                let (cells, of_exceptions) = row.cells.split_at(columns.len().min(row.cells.len()));
+                if of_exceptions.iter().take(verdicts.len()).any(is_true) {
+                    ran.excepted += 1;
+                    continue;
+                }
                 if ran.matches.len() == MAX_ROWS {
                     return Err(QueryError::Failed(format!("it returns more than {MAX_ROWS} rows")));
                 }
-                ran.matches.push(self.matched(&columns, &row.cells, now, schedule));
+                ran.matches.push(self.matched(columns, cells, now, schedule));
             }
         }
         ran.rows = read.load(Ordering::Relaxed);
@@ -136,7 +146,7 @@ impl CompiledRule {
             }
         }
         for (table, since, until) in &mut ran.touched {
-            if *table == Table::ProcessEvents {
+            if table.time_column().is_some() {
                 (*since, *until) = ((*since).max(from), (*until).min(now));
             }
         }
@@ -181,11 +191,52 @@ impl CompiledRule {
     }
 }
 
-/// The matches that were not known, and what is known now. Without anything known nothing is new: the first run only learns.
-pub fn added(ran: Vec<(Match, [u8; 16])>, known: Option<&Known>) -> (Vec<Match>, Known) {
+/// What of a run is told, and what is to be known at the next.
+#[derive(Debug, PartialEq)]
+pub struct Told {
+    /// The matches that are told.
+    pub fresh: Vec<Match>,
+    /// How many the run has found: in the mode `diff` only what was added.
+    pub found: u64,
+    /// What is known now.
+    pub known: Known,
+}
+
+/// Which matches of a run are told when this is `known` of the run before.
+///
+/// In the mode `all` it is each occurrence once: one that the run before told already is not told again, however many there are.
+/// In the mode `diff` it is the rows that the run before did not return; without anything known the first run only learns.
+pub fn told(mode: Mode, ran: Vec<(Match, [u8; 16])>, known: Option<&Known>) -> Told {
+    let all = ran.len() as u64;
+    let ran: Vec<(Match, [u8; 16])> = match mode {
+        Mode::All => ran
+            .into_iter()
+            .map(|(found, _)| {
+                let occurrence = found.occurrence();
+                (found, occurrence)
+            })
+            .collect(),
+        Mode::Diff => ran,
+    };
     let now: Known = ran.iter().map(|(_, digest)| *digest).collect();
-    let fresh = ran.into_iter().filter(|(_, digest)| known.is_some_and(|known| !known.contains(digest)));
-    (fresh.map(|(found, _)| found).collect(), now)
+    let is_fresh = |digest: &[u8; 16]| match mode {
+        Mode::All => known.is_none_or(|known| !known.contains(digest)),
+        Mode::Diff => known.is_some_and(|known| !known.contains(digest)),
+    };
+    let fresh: Vec<Match> = ran.into_iter().filter(|(_, digest)| is_fresh(digest)).map(|(found, _)| found).collect();
+    let found = if mode == Mode::All { all } else { fresh.len() as u64 };
+    Told { fresh, found, known: now }
+}
+
+impl Match {
+    /// What makes it another occurrence than others of its rule.
+    fn occurrence(&self) -> [u8; 16] {
+        short_digest(&[self.event_id.as_bytes(), self.dedup_key.as_bytes()])
+    }
+}
+
+fn is_true(cell: &Cell) -> bool {
+    matches!(cell.value, Some(cell::Value::Integer(truth)) if truth != 0)
 }
 
 fn short_digest(parts: &[&[u8]]) -> [u8; 16] {
@@ -217,11 +268,11 @@ impl TableSource for Window {
         let count = move |batch: &RecordBatch| {
             read.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         };
-        if table != Table::ProcessEvents {
+        let Some(time_column) = table.time_column() else {
             let batches = self.source.scan(table, wanted)?;
             return Ok(Box::new(batches.map(move |batch| batch.inspect(&count))));
-        }
-        let time_column = table.columns().iter().position(|(name, _)| *name == "event_time").unwrap_or_default();
+        };
+        let time_column = table.columns().iter().position(|(name, _)| *name == time_column).unwrap_or_default();
         let mut wanted = wanted.clone();
         (wanted.from, wanted.to) = (wanted.from.max(self.from), wanted.to.min(self.to));
         // The column by which rows are chosen is read even where the query does not want it.

@@ -219,7 +219,7 @@ fn join(one: Condition, other: Condition) -> Option<Condition> {
 }
 
 fn is_time(table: Table, column: &str) -> bool {
-    table == Table::ProcessEvents && column == "event_time"
+    table.time_column() == Some(column)
 }
 
 /// The column's place and kind, in tables that make use of conditions.

@@ -2,11 +2,11 @@
 
 use super::cost::Cost;
 use super::engine::{CompiledRule, Evaluated, Form, Match, event_batch};
-use super::lower::Parameters;
-use super::query::{Queries, QueryError};
 use super::record::{Budget, Noted, Outcome};
 use super::rules::{LoadOutcome, Rule};
+use crate::models::catalog::Table;
 use crate::models::event::IdentifiedEvent;
+use datafusion::arrow::array::RecordBatch;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -79,7 +79,7 @@ impl DetectionEngine {
         changes
     }
 
-    /// Evaluates every standing rule that is enabled over the events. A rule that fails is marked unhealthy with the reason; the
+    /// Evaluates every standing rule that is enabled over the events of its table. A rule that fails is marked unhealthy with the reason; the
     /// others go on.
     pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Findings {
         let rules = self.rules();
@@ -88,20 +88,28 @@ impl DetectionEngine {
         if events.is_empty() || standing().next().is_none() {
             return findings;
         }
-        let batch = match event_batch(events) {
-            Ok(batch) => batch,
-            Err(error) => {
-                tracing::error!(%error, "events cannot be shown to the rules: a defect of DaemonEye");
-                findings.failed = standing().map(|rule| (rule.rule.id.clone(), error.to_string())).collect();
-                return findings;
-            }
-        };
+        let mut batches: HashMap<Table, Option<RecordBatch>> = HashMap::new();
         for rule in standing().filter(|rule| self.record.may_run(&rule.rule.id)) {
+            let Some(table) = rule.table() else { continue };
+            let batch = batches.entry(table).or_insert_with(|| match event_batch(table, events) {
+                Ok(batch) => Some(batch),
+                Err(error) => {
+                    tracing::error!(%error, "events cannot be shown to the rules: a defect of DaemonEye");
+                    None
+                }
+            });
+            let Some(batch) = batch else {
+                findings.failed.push((rule.rule.id.clone(), "its table's events cannot be shown to rules".to_owned()));
+                continue;
+            };
+            if batch.num_rows() == 0 {
+                continue;
+            }
             let started = Cost::start();
-            let Evaluated { matches, excepted, failed_rows, why } = rule.evaluate_each(&batch);
-            let failed = why.map(|why| format!("{why} ({failed_rows} of {} rows)", events.len()));
+            let Evaluated { matches, excepted, failed_rows, why } = rule.evaluate_each(batch);
+            let failed = why.map(|why| format!("{why} ({failed_rows} of {} rows)", batch.num_rows()));
             let outcome = Outcome {
-                rows: events.len() as u64,
+                rows: batch.num_rows() as u64,
                 matches: matches.len() as u64,
                 excepted,
                 failed_rows,
@@ -117,14 +125,6 @@ impl DetectionEngine {
             findings.found.extend(matches.into_iter().map(|matched| (Arc::clone(&rule.rule), matched)));
         }
         findings
-    }
-
-    /// Checks a statement as a query would be, without running it.
-    ///
-    /// # Errors
-    /// The refusal, when it may not run.
-    pub async fn validate_sql(queries: &Queries, sql: &str) -> Result<(), QueryError> {
-        queries.validate(sql, &Parameters::default()).await
     }
 }
 

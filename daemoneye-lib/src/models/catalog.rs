@@ -1,7 +1,8 @@
 //! The tables that a query may name, and their columns.
 
-use crate::models::columns::{ALERT, Column, EVENT, PROCESS};
-use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN};
+use crate::models::columns::{ALERT, Column, EVENT, FILESYSTEM, NETWORK, PERFORMANCE, PROCESS};
+use crate::models::domain::Domain;
+use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN, SNAPSHOT, TRIGGER};
 use crate::proto::ipc::ColumnKind;
 
 /// The columns with which a row of `processes.ancestors` begins; those of the ancestor follow, without its key.
@@ -9,7 +10,7 @@ pub(crate) const ANCESTOR: [(&str, ColumnKind); 3] =
     [("process_key", ColumnKind::Text), ("depth", ColumnKind::Integer), ("ancestor_key", ColumnKind::Text)];
 
 /// How far up `processes.ancestors` follows parents: what the host tells may run in a circle.
-pub(crate) const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 
 /// A table that an operator can query.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -18,12 +19,22 @@ pub enum Table {
     Processes,
     /// An event.
     ProcessEvents,
+    /// What happened to a socket or a connection.
+    NetworkConnections,
+    /// What happened to a file.
+    FilesystemEvents,
+    /// A measurement.
+    PerformanceSamples,
     /// An ancestor of a process.
     Ancestors,
+    /// A process at one scan, with what it used.
+    Snapshots,
     /// An enumeration of all processes.
     Scans,
     /// A stretch of blindness and its reason.
     Gaps,
+    /// A task that one collector asked of another.
+    Triggers,
     /// A collector, its mode, its state.
     Collectors,
     /// A rule.
@@ -38,12 +49,17 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::Processes,
         Self::ProcessEvents,
+        Self::NetworkConnections,
+        Self::FilesystemEvents,
+        Self::PerformanceSamples,
         Self::Ancestors,
+        Self::Snapshots,
         Self::Scans,
         Self::Gaps,
+        Self::Triggers,
         Self::Collectors,
         Self::Rules,
         Self::Runs,
@@ -56,9 +72,14 @@ impl Table {
         match self {
             Self::Processes => ("processes", "current"),
             Self::ProcessEvents => ("processes", "events"),
+            Self::NetworkConnections => ("network", "connections"),
+            Self::FilesystemEvents => ("filesystem", "events"),
+            Self::PerformanceSamples => ("performance", "samples"),
             Self::Ancestors => ("processes", "ancestors"),
+            Self::Snapshots => ("processes", "snapshots"),
             Self::Scans => ("system", "scans"),
             Self::Gaps => ("system", "gaps"),
+            Self::Triggers => ("system", "triggers"),
             Self::Collectors => ("system", "collectors"),
             Self::Rules => ("detection", "rules"),
             Self::Runs => ("detection", "runs"),
@@ -72,6 +93,7 @@ impl Table {
         match self {
             Self::Processes => Some("processes"),
             Self::Alerts => Some("alerts"),
+            Self::Snapshots => Some("process_snapshots"),
             Self::Scans => Some("scans"),
             Self::Rules => Some("detection_rules"),
             _ => None,
@@ -93,10 +115,15 @@ impl Table {
     pub fn columns(self) -> Vec<(&'static str, ColumnKind)> {
         match self {
             Self::Processes => list(PROCESS),
-            Self::ProcessEvents => list(EVENT).into_iter().chain(list(PROCESS)).collect(),
+            Self::ProcessEvents => event(PROCESS),
+            Self::NetworkConnections => event(NETWORK),
+            Self::FilesystemEvents => event(FILESYSTEM),
+            Self::PerformanceSamples => event(PERFORMANCE),
+            Self::Snapshots => list(SNAPSHOT),
             Self::Ancestors => ANCESTOR.iter().copied().chain(list(PROCESS).into_iter().skip(1)).collect(),
             Self::Scans => list(SCAN),
             Self::Gaps => list(GAP),
+            Self::Triggers => list(TRIGGER),
             Self::Collectors => list(COLLECTOR),
             Self::Rules => list(RULE),
             Self::Runs => list(RUN),
@@ -105,15 +132,48 @@ impl Table {
         }
     }
 
-    /// Whether its rows are what collectors saw, so that a gap makes an answer from it doubtful.
-    pub const fn is_observed(self) -> bool {
-        matches!(self, Self::Processes | Self::ProcessEvents | Self::Ancestors)
+    /// What its rows are about, where they are what collectors saw.
+    pub const fn domain(self) -> Option<Domain> {
+        match self {
+            Self::Processes | Self::ProcessEvents | Self::Ancestors | Self::Snapshots => Some(Domain::Process),
+            Self::NetworkConnections => Some(Domain::Network),
+            Self::FilesystemEvents => Some(Domain::Filesystem),
+            Self::PerformanceSamples => Some(Domain::Performance),
+            _ => None,
+        }
     }
 
-    /// Whether each of its rows is what one event says, so that a rule can judge it as it comes.
-    pub const fn is_standing(self) -> bool {
-        matches!(self, Self::Processes | Self::ProcessEvents)
+    /// Whether its rows are what collectors saw, so that a gap makes an answer from it doubtful.
+    pub const fn is_observed(self) -> bool {
+        self.domain().is_some()
     }
+
+    /// Whether its rows are events, each with its `event_time`.
+    pub const fn is_of_events(self) -> bool {
+        self.is_observed() && !matches!(self, Self::Processes | Self::Ancestors | Self::Snapshots)
+    }
+
+    /// The column by whose times rows are kept, sought and removed.
+    pub const fn time_column(self) -> Option<&'static str> {
+        match self {
+            Self::Snapshots => Some("snapshot_time"),
+            own if own.is_of_events() => Some("event_time"),
+            _ => None,
+        }
+    }
+
+    /// The table of events whose rows a standing rule over this table sees: of `processes` each is the state at an event.
+    pub const fn events(self) -> Option<Self> {
+        match self {
+            Self::Processes => Some(Self::ProcessEvents),
+            own if own.is_of_events() => Some(own),
+            _ => None,
+        }
+    }
+}
+
+fn event<R>(columns: &[Column<R>]) -> Vec<(&'static str, ColumnKind)> {
+    list(EVENT).into_iter().chain(list(columns)).collect()
 }
 
 fn list<R>(columns: &[Column<R>]) -> Vec<(&'static str, ColumnKind)> {

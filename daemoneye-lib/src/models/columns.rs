@@ -2,9 +2,9 @@
 //!
 //! One list per table drives the store's blocks, the catalog that queries are checked against, and the shape of results.
 
-use crate::models::event::IdentifiedEvent;
+use crate::models::event::{Event, IdentifiedEvent};
 use crate::models::time;
-use crate::proto::common::{Alert, ProcessRecord};
+use crate::proto::common::{Alert, FilesystemEvent, NetworkEvent, PerformanceSample, ProcessRecord};
 use crate::proto::ipc::{Cell, ColumnKind, cell};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
@@ -181,11 +181,89 @@ pub static PROCESS: &[Column<ProcessRecord>] = columns! {
     collection_time Time = |p| p.collection_time;
 };
 
-/// The columns with which an event row begins; those of its process follow.
+/// The columns with which an event row of any domain begins.
 pub static EVENT: &[Column<IdentifiedEvent>] = columns! {
     event_id Text = |e| e.event_id.as_str();
-    event_type Text = |e| e.event.event_type().name();
-    event_time Time = |e| e.event.event_time;
+    event_type Text = |e| e.event.type_name();
+    event_time Time = |e| e.event.time();
+};
+
+/// The columns that follow in `network.connections`.
+pub static NETWORK: &[Column<NetworkEvent>] = columns! {
+    process_key Text = |n| &n.process_key;
+    parent_key Text = |n| &n.parent_key;
+    pid Integer = |n| n.pid;
+    name Text = |n| &n.name;
+    executable_path Text = |n| &n.executable_path;
+    uid Integer = |n| n.uid;
+    user Text = |n| &n.user;
+    protocol Text = |n| &n.protocol;
+    family Text = |n| &n.family;
+    local_address Text = |n| &n.local_address;
+    local_port Integer = |n| n.local_port;
+    remote_address Text = |n| &n.remote_address;
+    remote_port Integer = |n| n.remote_port;
+    direction Text = |n| &n.direction;
+    state Text = |n| &n.state;
+    bytes_sent Integer = |n| n.bytes_sent;
+    bytes_received Integer = |n| n.bytes_received;
+    inode Integer = |n| n.inode;
+    namespace Integer = |n| n.namespace;
+    container_id Text = |n| &n.container_id;
+    platform_data Json = |n| object(n.platform_data.iter());
+    source Text = |n| n.source.as_str();
+    provenance Json = |n| object(n.provenance.iter());
+    collection_time Time = |n| n.collection_time;
+};
+
+/// The columns that follow in `filesystem.events`.
+pub static FILESYSTEM: &[Column<FilesystemEvent>] = columns! {
+    process_key Text = |f| &f.process_key;
+    parent_key Text = |f| &f.parent_key;
+    pid Integer = |f| f.pid;
+    name Text = |f| &f.name;
+    executable_path Text = |f| &f.executable_path;
+    uid Integer = |f| f.uid;
+    user Text = |f| &f.user;
+    path Text = |f| f.path.as_str();
+    target_path Text = |f| &f.target_path;
+    file_type Text = |f| &f.file_type;
+    size Integer = |f| f.size;
+    mode Integer = |f| f.mode;
+    owner_uid Integer = |f| f.owner_uid;
+    owner_gid Integer = |f| f.owner_gid;
+    inode Integer = |f| f.inode;
+    device Integer = |f| f.device;
+    modified_time Time = |f| f.modified_time;
+    file_hash Text = |f| &f.file_hash;
+    hash_algorithm Text = |f| &f.hash_algorithm;
+    container_id Text = |f| &f.container_id;
+    platform_data Json = |f| object(f.platform_data.iter());
+    source Text = |f| f.source.as_str();
+    provenance Json = |f| object(f.provenance.iter());
+    collection_time Time = |f| f.collection_time;
+};
+
+/// The columns that follow in `performance.samples`.
+pub static PERFORMANCE: &[Column<PerformanceSample>] = columns! {
+    process_key Text = |s| &s.process_key;
+    parent_key Text = |s| &s.parent_key;
+    pid Integer = |s| s.pid;
+    name Text = |s| &s.name;
+    executable_path Text = |s| &s.executable_path;
+    uid Integer = |s| s.uid;
+    user Text = |s| &s.user;
+    scope Text = |s| s.scope.as_str();
+    metric Text = |s| s.metric.as_str();
+    value Real = |s| s.value;
+    unit Text = |s| &s.unit;
+    interval_ms Integer = |s| s.interval_ms;
+    device Text = |s| &s.device;
+    container_id Text = |s| &s.container_id;
+    platform_data Json = |s| object(s.platform_data.iter());
+    source Text = |s| s.source.as_str();
+    provenance Json = |s| object(s.provenance.iter());
+    collection_time Time = |s| s.collection_time;
 };
 
 /// The columns of an alert row.
@@ -217,13 +295,23 @@ pub fn completeness(degraded_reasons: &[String]) -> Value<'static> {
     Value::Text(Cow::Owned(serde_json::json!({ "status": status, "reasons": degraded_reasons }).to_string()))
 }
 
-/// A column's place in the row of an event: the event's own columns come first.
+/// The value of a column by its place in the row of an event of any domain: the columns of [`EVENT`] come first.
 pub fn event_value(event: &IdentifiedEvent, column: usize) -> Value<'_> {
-    match (EVENT.get(column), &event.event.process) {
-        (Some(own), _) => (own.get)(event),
-        (None, Some(process)) => PROCESS.get(column - EVENT.len()).map_or(Value::Null, |column| (column.get)(process)),
-        (None, None) => Value::Null,
+    if let Some(own) = EVENT.get(column) {
+        return (own.get)(event);
     }
+    let column = column - EVENT.len();
+    match &event.event {
+        Event::Process(event) => event.process.as_ref().map_or(Value::Null, |process| value(PROCESS, process, column)),
+        Event::Network(event) => value(NETWORK, event, column),
+        Event::Filesystem(event) => value(FILESYSTEM, event, column),
+        Event::Performance(sample) => value(PERFORMANCE, sample, column),
+    }
+}
+
+/// The value of a column by its place; NULL beyond the last.
+pub fn value<'r, R>(columns: &[Column<R>], record: &'r R, column: usize) -> Value<'r> {
+    columns.get(column).map_or(Value::Null, |own| (own.get)(record))
 }
 
 #[cfg(test)]
@@ -283,9 +371,19 @@ mod tests {
         let record = ProcessRecord { pid: 7, ..ProcessRecord::default() };
         let event = IdentifiedEvent {
             event_id: "e-1".into(),
-            event: ProcessEvent { event_type: 4, event_time: 9, process: Some(record) },
+            event: ProcessEvent { event_type: 4, event_time: 9, process: Some(record) }.into(),
         };
         assert_eq!(event_value(&event, 1), Value::from("seen"));
         assert_eq!(event_value(&event, EVENT.len() + 2), Value::Integer(7));
+    }
+
+    #[test]
+    fn an_event_of_another_domain_is_its_own_columns_and_its_message() {
+        let message = NetworkEvent { event_type: 1, event_time: 9, remote_port: Some(443), ..NetworkEvent::default() };
+        let event = IdentifiedEvent { event_id: "e-1".into(), event: message.into() };
+        let place = NETWORK.iter().position(|column| column.name == "remote_port").unwrap();
+        assert_eq!(event_value(&event, 1), Value::from("connect"));
+        assert_eq!(event_value(&event, EVENT.len() + place), Value::Integer(443));
+        assert_eq!(event_value(&event, EVENT.len() + NETWORK.len()), Value::Null);
     }
 }

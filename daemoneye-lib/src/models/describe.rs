@@ -16,15 +16,22 @@ pub fn column(table: Table, column: &str) -> Option<&'static str> {
     let in_list =
         |list: &[(&'static str, &'static str)]| list.iter().find(|(own, _)| *own == column).map(|(_, text)| *text);
     let found = own.and_then(|(_, list)| in_list(list));
-    found.or_else(|| table.is_observed().then(|| in_list(PROCESS)).flatten())
+    let event = || table.is_of_events().then(|| in_list(EVENT)).flatten();
+    let process = || matches!(table, Table::Processes | Table::ProcessEvents).then(|| in_list(PROCESS)).flatten();
+    found.or_else(event).or_else(process)
 }
 
 static TABLES: &[(&str, &str)] = &[
     ("processes.current", "a process with its latest image; ended ones stay until retention"),
     ("processes.events", "an event of a process: exec, fork, exit, seen, changed"),
+    ("processes.snapshots", "a process at one scan, with what it used"),
+    ("network.connections", "what happened to a socket or a connection"),
+    ("filesystem.events", "what happened to a file"),
+    ("performance.samples", "a measurement of the host, of a process or of a device"),
     ("processes.ancestors", "an ancestor of a process: its parent at depth 1, the parent's parent at 2, up to 64"),
     ("system.scans", "an enumeration of all processes"),
     ("system.gaps", "a stretch in which something was not seen, and why"),
+    ("system.triggers", "a task that one collector asked of another, and what became of it"),
     ("system.collectors", "a collector, how it observes, how it is"),
     ("detection.rules", "a rule with its state, what it found and what it cost"),
     ("detection.runs", "an evaluation of a rule"),
@@ -35,10 +42,15 @@ static TABLES: &[(&str, &str)] = &[
 type Columns = &'static [(&'static str, &'static str)];
 
 static OF_TABLES: &[(&str, Columns)] = &[
-    ("processes.events", EVENT),
+    ("processes.events", PROCESS_EVENT),
+    ("network.connections", NETWORK),
+    ("filesystem.events", FILESYSTEM),
+    ("performance.samples", PERFORMANCE),
     ("processes.ancestors", ANCESTOR),
+    ("processes.snapshots", SNAPSHOT),
     ("system.scans", SCAN),
     ("system.gaps", GAP),
+    ("system.triggers", TRIGGER),
     ("system.collectors", COLLECTOR),
     ("detection.rules", RULE),
     ("detection.runs", RUN),
@@ -46,10 +58,15 @@ static OF_TABLES: &[(&str, Columns)] = &[
     ("alerts.deliveries", DELIVERY),
 ];
 
-static EVENT: Columns = &[
-    ("event_id", "the event's own id: epoch and sequence"),
-    ("event_type", "exec, fork, exit, seen or changed; a start is exec or seen"),
-    ("event_time", "when it was observed"),
+static EVENT: Columns =
+    &[("event_id", "the event's own id: epoch and sequence"), ("event_time", "when it was observed")];
+
+static PROCESS_EVENT: Columns = &[("event_type", "exec, fork, exit, seen or changed; a start is exec or seen")];
+
+static SNAPSHOT: Columns = &[
+    ("snapshot_time", "when the process was looked at"),
+    ("scan_id", "the scan, in this run of the collector"),
+    ("collector", "who scanned"),
 ];
 
 static ANCESTOR: Columns = &[
@@ -106,6 +123,97 @@ static PROCESS: Columns = &[
     ("collection_time", "when the row was made"),
 ];
 
+static NETWORK: Columns = &[
+    ("event_type", "connect, accept, close, listen or seen"),
+    ("process_key", "of the process that has the socket; join by it"),
+    ("parent_key", "process_key of its parent"),
+    ("pid", "its process id"),
+    ("name", "its name"),
+    ("executable_path", "its program's file"),
+    ("uid", "its real user id"),
+    ("user", "name of uid"),
+    ("protocol", "tcp, udp, …"),
+    ("family", "ipv4, ipv6 or unix"),
+    ("local_address", "address of this side; the path of a Unix socket"),
+    ("local_port", "port of this side"),
+    ("remote_address", "address of the other side"),
+    ("remote_port", "port of the other side"),
+    ("direction", "in where the other side began, out where this one did"),
+    ("state", "listen, established, close_wait, …"),
+    ("bytes_sent", "since the connection began"),
+    ("bytes_received", "since the connection began"),
+    ("inode", "of the socket"),
+    ("namespace", "inode number of the network namespace"),
+    ("container_id", "id or name of the container"),
+    ("platform_data", "what only this platform has"),
+    ("source", "which source saw it"),
+    ("provenance", "column to captured, scraped, inferred, or unavailable with the reason"),
+    ("collection_time", "when the row was made"),
+];
+
+static FILESYSTEM: Columns = &[
+    ("event_type", "created, modified, deleted, renamed, opened or attributes"),
+    ("process_key", "of the process that did it; join by it"),
+    ("parent_key", "process_key of its parent"),
+    ("pid", "its process id"),
+    ("name", "its name"),
+    ("executable_path", "its program's file"),
+    ("uid", "its real user id"),
+    ("user", "name of uid"),
+    ("path", "the file"),
+    ("target_path", "the new name of what was renamed, what a link points to"),
+    ("file_type", "regular, directory, symlink, …"),
+    ("size", "bytes"),
+    ("mode", "permissions with set-user-id, set-group-id and sticky"),
+    ("owner_uid", "user id of the owner"),
+    ("owner_gid", "group id of the file"),
+    ("inode", "of the file"),
+    ("device", "on which it is"),
+    ("modified_time", "when its content last changed"),
+    ("file_hash", "digest of its content, lower-case hex"),
+    ("hash_algorithm", "which digest it is"),
+    ("container_id", "id or name of the container"),
+    ("platform_data", "what only this platform has"),
+    ("source", "which source saw it"),
+    ("provenance", "column to captured, scraped, inferred, or unavailable with the reason"),
+    ("collection_time", "when the row was made"),
+];
+
+static PERFORMANCE: Columns = &[
+    ("event_type", "sample"),
+    ("process_key", "of the process that was measured; join by it"),
+    ("parent_key", "process_key of its parent"),
+    ("pid", "its process id"),
+    ("name", "its name"),
+    ("executable_path", "its program's file"),
+    ("uid", "its real user id"),
+    ("user", "name of uid"),
+    ("scope", "system, process, container or device"),
+    ("metric", "what was measured"),
+    ("value", "the measurement"),
+    ("unit", "percent, bytes, …"),
+    ("interval_ms", "the stretch over which it was measured; NULL for a momentary value"),
+    ("device", "which of several: a disk, a core, an interface"),
+    ("container_id", "id or name of the container"),
+    ("platform_data", "what only this platform has"),
+    ("source", "which source saw it"),
+    ("provenance", "column to captured, scraped, inferred, or unavailable with the reason"),
+    ("collection_time", "when the row was made"),
+];
+
+static TRIGGER: Columns = &[
+    ("trigger_id", "chosen by the collector that asked"),
+    ("collector", "who asked"),
+    ("target", "who is to do it"),
+    ("task_type", "what is to be done"),
+    ("reason", "why, as the collector says"),
+    ("requested_at", "when it was asked"),
+    ("finished_at", "when it was known what became of it"),
+    ("status", "due, done, failed or refused"),
+    ("error", "why it failed or was refused"),
+    ("result", "what the target answered"),
+];
+
 static SCAN: Columns = &[
     ("scan_id", "its number in this run of the collector"),
     ("collector", "who scanned"),
@@ -144,6 +252,9 @@ static COLLECTOR: Columns = &[
     ("spool_bytes", "what its spool takes on disk"),
     ("limitations", "what it cannot see"),
     ("last_error", "its newest trouble"),
+    ("domains", "what it tells of: process, network, filesystem, performance, trigger"),
+    ("source_caps", "what its source can do: realtime, kernel-level, system-wide, …"),
+    ("tasks", "the types of tasks that it does"),
 ];
 
 static RULE: Columns = &[

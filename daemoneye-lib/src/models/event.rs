@@ -1,6 +1,11 @@
 //! What an event is called: its id, its type, and the severity of what it leads to.
 
-use crate::proto::common::{EventType, ProcessEvent, Severity};
+use crate::models::catalog::Table;
+use crate::proto::common::{
+    EventType, FilesystemEvent, FilesystemEventType, NetworkEvent, NetworkEventType, PerformanceSample, ProcessEvent,
+    ProcessRecord, Severity,
+};
+use crate::proto::ipc::collected_item::Item;
 use std::fmt;
 use std::str::FromStr;
 
@@ -50,8 +55,84 @@ pub struct IdentifiedEvent {
     /// As [`event_id`] makes it.
     pub event_id: String,
     /// What was collected.
-    pub event: ProcessEvent,
+    pub event: Event,
 }
+
+/// What a collector saw: a row of the event table of its domain.
+#[expect(clippy::large_enum_variant, reason = "nearly all events are of the largest kind")]
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Of `processes.events`.
+    Process(ProcessEvent),
+    /// Of `network.connections`.
+    Network(NetworkEvent),
+    /// Of `filesystem.events`.
+    Filesystem(FilesystemEvent),
+    /// Of `performance.samples`.
+    Performance(PerformanceSample),
+}
+
+impl Event {
+    /// The event that an item is, if it is one.
+    pub fn of(item: Item) -> Option<Self> {
+        match item {
+            Item::Process(event) => Some(Self::Process(event)),
+            Item::Network(event) => Some(Self::Network(event)),
+            Item::Filesystem(event) => Some(Self::Filesystem(event)),
+            Item::Performance(sample) => Some(Self::Performance(sample)),
+            Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_) => None,
+        }
+    }
+
+    /// The table of which it is a row.
+    pub const fn table(&self) -> Table {
+        match self {
+            Self::Process(_) => Table::ProcessEvents,
+            Self::Network(_) => Table::NetworkConnections,
+            Self::Filesystem(_) => Table::FilesystemEvents,
+            Self::Performance(_) => Table::PerformanceSamples,
+        }
+    }
+
+    /// The value of `event_time`.
+    pub const fn time(&self) -> i64 {
+        match self {
+            Self::Process(event) => event.event_time,
+            Self::Network(event) => event.event_time,
+            Self::Filesystem(event) => event.event_time,
+            Self::Performance(sample) => sample.event_time,
+        }
+    }
+
+    /// The value of `event_type`.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::Process(event) => event.event_type().name(),
+            Self::Network(event) => event.event_type().name(),
+            Self::Filesystem(event) => event.event_type().name(),
+            Self::Performance(_) => "sample",
+        }
+    }
+
+    /// The process that an event of processes is about.
+    pub const fn process(&self) -> Option<&ProcessRecord> {
+        match self {
+            Self::Process(event) => event.process.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+macro_rules! from_messages {
+    ($($message:ident $kind:ident),*) => {$(
+        impl From<$message> for Event {
+            fn from(message: $message) -> Self {
+                Self::$kind(message)
+            }
+        }
+    )*};
+}
+from_messages!(ProcessEvent Process, NetworkEvent Network, FilesystemEvent Filesystem, PerformanceSample Performance);
 
 impl EventType {
     /// The name in the column `event_type`.
@@ -63,6 +144,42 @@ impl EventType {
             Self::Exit => "exit",
             Self::Seen => "seen",
             Self::Changed => "changed",
+        }
+    }
+}
+
+impl NetworkEventType {
+    /// Those that an event can have.
+    pub const ALL: [Self; 5] = [Self::Connect, Self::Accept, Self::Close, Self::Listen, Self::SocketSeen];
+
+    /// The name in the column `event_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Connect => "connect",
+            Self::Accept => "accept",
+            Self::Close => "close",
+            Self::Listen => "listen",
+            Self::SocketSeen => "seen",
+        }
+    }
+}
+
+impl FilesystemEventType {
+    /// Those that an event can have.
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Modified, Self::Deleted, Self::Renamed, Self::Opened, Self::Attributes];
+
+    /// The name in the column `event_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Created => "created",
+            Self::Modified => "modified",
+            Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
+            Self::Opened => "opened",
+            Self::Attributes => "attributes",
         }
     }
 }

@@ -1,16 +1,24 @@
-//! Process events as JSON lines, in the columns of `processes.events`: what golden cases and replays are written in.
+//! Events as JSON lines, in the columns of their tables: what golden cases and replays are written in.
 //!
-//! A line is one object. `pid` is required; everything else may be missing or null, which means unknown. Keys that begin
-//! with `_` are remarks. What a row must have and a line does not say is made, always in the same way: `event_type` is
-//! `seen`; `process_key` comes from `pid` and `start_time`; `parent_key` is that of the last process with that pid in the
-//! same [`Recording`]; `command_line` comes from `argv`; `event_time` from the caller. Keys that were made are `inferred`.
+//! A line is one object, an event of `processes.events` or of the table of events that its key `table` names. Of a process
+//! `pid` is required, of a file `path`, of a measurement `scope`, `metric` and `value`; everything else may be missing or
+//! null, which means unknown. Keys that begin with `_` are remarks. What a row must have and a line does not say is made,
+//! always in the same way: `event_type` is `seen`, of files `modified`; a process's `process_key` comes from `pid` and
+//! `start_time`, that of another event is that of the last process with its pid in the same [`Recording`], and so is
+//! `parent_key` by `ppid`; `command_line` comes from `argv`; `event_time` from the caller. Keys that were made are
+//! `inferred`.
 //!
 //! Refused, with the line and the column: what is no object, unknown columns, values of another kind.
 
-use super::columns::{self, Value};
+mod fields;
+
+use super::catalog::Table;
+use super::columns::{Value, event_value};
+use super::event::{Event, IdentifiedEvent};
 use super::{key::process_key, time};
-use crate::proto::common::{Arguments, EventType, ProcessEvent, ProcessRecord};
+use crate::proto::common::{EventType, ProcessRecord};
 use crate::proto::ipc::ColumnKind;
+use fields::Wrong;
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
 
@@ -23,6 +31,9 @@ const MAX_KNOWN: usize = 100_000;
 /// 2026-01-01T00:00:00Z: lines without a time follow each other by a second from here.
 const FIRST: i64 = 1_767_225_600_000_000_000;
 const SECOND: i64 = 1_000_000_000;
+/// The key that names another table than `processes.events`.
+const TABLE: &str = "table";
+const TABLES: &str = "one of processes.events, network.connections, filesystem.events, performance.samples";
 /// How much of a wrong value an error shows.
 const SHOWN: usize = 80;
 
@@ -46,7 +57,7 @@ pub enum JsonlError {
         /// From 1.
         line: usize,
     },
-    /// No process has such a column.
+    /// The table has no such column.
     #[error("line {line}: unknown column `{column}`; the nearest known one is `{nearest}`")]
     UnknownColumn {
         /// From 1.
@@ -82,7 +93,7 @@ pub enum JsonlError {
 ///
 /// # Errors
 /// What is wrong with the line.
-pub fn parse_event(line: &str, line_no: usize) -> Result<ProcessEvent, JsonlError> {
+pub fn parse_event(line: &str, line_no: usize) -> Result<Event, JsonlError> {
     Recording::default().event(line, line_no)
 }
 
@@ -90,7 +101,7 @@ pub fn parse_event(line: &str, line_no: usize) -> Result<ProcessEvent, JsonlErro
 ///
 /// # Errors
 /// What is wrong with the first line that is no event.
-pub fn parse_events(text: &str) -> Result<Vec<ProcessEvent>, JsonlError> {
+pub fn parse_events(text: &str) -> Result<Vec<Event>, JsonlError> {
     let mut recording = Recording::default();
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines.map(|(index, line)| recording.event(line, index + 1)).collect()
@@ -107,7 +118,7 @@ impl Recording {
     ///
     /// # Errors
     /// What is wrong with the line.
-    pub fn event(&mut self, line: &str, line_no: usize) -> Result<ProcessEvent, JsonlError> {
+    pub fn event(&mut self, line: &str, line_no: usize) -> Result<Event, JsonlError> {
         let after = i64::try_from(line_no).unwrap_or(0).saturating_mul(SECOND);
         self.event_at(line, line_no, FIRST.saturating_add(after))
     }
@@ -116,38 +127,56 @@ impl Recording {
     ///
     /// # Errors
     /// What is wrong with the line.
-    pub fn event_at(&mut self, line: &str, line_no: usize, otherwise: i64) -> Result<ProcessEvent, JsonlError> {
+    pub fn event_at(&mut self, line: &str, line_no: usize, otherwise: i64) -> Result<Event, JsonlError> {
         let mut event = read(line, line_no)?;
-        let Some(record) = &mut event.process else { return Ok(event) };
-        if event.event_time == 0 {
-            event.event_time = if record.collection_time == 0 { otherwise } else { record.collection_time };
-        }
-        self.complete(record, event.event_time);
-        if event.event_type == i32::from(EventType::Exit) {
-            record.end_time.get_or_insert(event.event_time);
-            self.known.remove(&record.pid);
-        } else if self.known.len() < MAX_KNOWN || self.known.contains_key(&record.pid) {
-            self.known.insert(record.pid, record.process_key.clone());
+        match &mut event {
+            Event::Process(event) => {
+                let record = event.process.get_or_insert_default();
+                moments(&mut event.event_time, &mut record.collection_time, &mut record.source, otherwise);
+                self.complete(record);
+                if event.event_type == i32::from(EventType::Exit) {
+                    record.end_time.get_or_insert(event.event_time);
+                    self.known.remove(&record.pid);
+                } else if self.known.len() < MAX_KNOWN || self.known.contains_key(&record.pid) {
+                    self.known.insert(record.pid, record.process_key.clone());
+                }
+            }
+            Event::Network(event) => {
+                moments(&mut event.event_time, &mut event.collection_time, &mut event.source, otherwise);
+                self.subject(event.pid, &mut event.process_key, &mut event.provenance);
+            }
+            Event::Filesystem(event) => {
+                moments(&mut event.event_time, &mut event.collection_time, &mut event.source, otherwise);
+                self.subject(event.pid, &mut event.process_key, &mut event.provenance);
+            }
+            Event::Performance(sample) => {
+                moments(&mut sample.event_time, &mut sample.collection_time, &mut sample.source, otherwise);
+                self.subject(sample.pid, &mut sample.process_key, &mut sample.provenance);
+            }
         }
         Ok(event)
     }
 
-    fn complete(&self, record: &mut ProcessRecord, event_time: i64) {
-        if record.collection_time == 0 {
-            record.collection_time = event_time;
+    /// The key of the process with this pid, where the recording knows it.
+    fn subject(&self, pid: Option<u32>, key: &mut Option<String>, provenance: &mut BTreeMap<String, String>) {
+        if key.is_none()
+            && let Some(known) = pid.and_then(|pid| self.known.get(&pid))
+        {
+            *key = Some(known.clone());
+            inferred(provenance, "process_key");
         }
-        if record.source.is_empty() {
-            SOURCE.clone_into(&mut record.source);
-        }
+    }
+
+    fn complete(&self, record: &mut ProcessRecord) {
         if record.process_key.is_empty() {
             let start = record.start_time.and_then(|start| u64::try_from(start).ok()).unwrap_or(0);
             record.process_key = process_key(NO_BOOT, record.pid, start);
-            inferred(record, "process_key");
+            inferred(&mut record.provenance, "process_key");
         }
         if let (None, Some(parent)) = (&record.parent_key, record.ppid.filter(|ppid| *ppid != 0)) {
             let known = self.known.get(&parent).cloned();
             record.parent_key = Some(known.unwrap_or_else(|| process_key(NO_BOOT, parent, 0)));
-            inferred(record, "parent_key");
+            inferred(&mut record.provenance, "parent_key");
         }
         if let (None, Some(argv)) = (&record.command_line, &record.argv) {
             record.command_line = Some(argv.values.join(" "));
@@ -155,23 +184,38 @@ impl Recording {
     }
 }
 
-fn inferred(record: &mut ProcessRecord, column: &str) {
-    record.provenance.entry(column.to_owned()).or_insert_with(|| "inferred".to_owned());
+/// When it happened, when it was written down, and who did.
+fn moments(event_time: &mut i64, collection_time: &mut i64, source: &mut String, otherwise: i64) {
+    if *event_time == 0 {
+        *event_time = if *collection_time == 0 { otherwise } else { *collection_time };
+    }
+    if *collection_time == 0 {
+        *collection_time = *event_time;
+    }
+    if source.is_empty() {
+        SOURCE.clone_into(source);
+    }
+}
+
+fn inferred(provenance: &mut BTreeMap<String, String>, column: &str) {
+    provenance.entry(column.to_owned()).or_insert_with(|| "inferred".to_owned());
 }
 
 /// The event as an object that [`parse_event`] reads back; what is unknown is left out.
-pub fn event_to_json(event: &ProcessEvent) -> Map<String, Json> {
+pub fn event_to_json(event: &Event) -> Map<String, Json> {
     let mut row = Map::new();
-    row.insert("event_type".to_owned(), event.event_type().name().into());
-    row.insert("event_time".to_owned(), lossless(event.event_time));
-    let Some(record) = &event.process else { return row };
-    for column in columns::PROCESS {
-        let value = match ((column.get)(record), column.kind) {
+    if event.table() != Table::ProcessEvents {
+        let (schema, name) = event.table().qualified_name();
+        row.insert(TABLE.to_owned(), format!("{schema}.{name}").into());
+    }
+    let event = IdentifiedEvent { event_id: String::new(), event: event.clone() };
+    for (index, (name, kind)) in event.event.table().columns().into_iter().enumerate().skip(1) {
+        let value = match (event_value(&event, index), kind) {
             (Value::Null, _) => continue,
             (Value::Integer(ns), ColumnKind::Time) => lossless(ns),
             (value, kind) => value.json(kind),
         };
-        row.insert(column.name.to_owned(), value);
+        row.insert(name.to_owned(), value);
     }
     row
 }
@@ -181,179 +225,63 @@ fn lossless(ns: i64) -> Json {
     if ns % 1_000 == 0 { time::rfc3339(ns).into() } else { ns.into() }
 }
 
-fn read(line: &str, line_no: usize) -> Result<ProcessEvent, JsonlError> {
+fn read(line: &str, line_no: usize) -> Result<Event, JsonlError> {
     let object: Json = serde_json::from_str(line).map_err(|error| JsonlError::Syntax {
         line: line_no,
         at: error.column(),
         message: error.to_string(),
     })?;
-    let Json::Object(object) = object else { return Err(JsonlError::NotAnObject { line: line_no }) };
-    let mut record = ProcessRecord::default();
-    let mut event = ProcessEvent { event_type: EventType::Seen.into(), ..ProcessEvent::default() };
-    let mut has_pid = false;
-    for (column, value) in object {
-        if column.starts_with('_') || value.is_null() {
-            continue;
+    let Json::Object(mut object) = object else { return Err(JsonlError::NotAnObject { line: line_no }) };
+    let wrong_value = |column: &str, value: String, allowed| {
+        let value = value.chars().take(SHOWN).collect();
+        JsonlError::Value { line: line_no, column: column.to_owned(), value, allowed }
+    };
+    let name = object.remove(TABLE);
+    let table = name.as_ref().map_or(Some(Table::ProcessEvents), |name| name.as_str().and_then(Table::find));
+    let Some((table, mut event)) = table.and_then(|table| Some((table, fields::blank(table)?))) else {
+        return Err(wrong_value(TABLE, name.unwrap_or_default().to_string(), TABLES));
+    };
+    object.retain(|column, value| !column.starts_with('_') && !value.is_null());
+    if let Some(column) = required(table).iter().find(|column| !object.contains_key(**column)) {
+        // A column that is mistaken says more than the one that is missing for it.
+        let known = |column: &String| table.columns().iter().any(|(own, _)| own == column);
+        if object.keys().all(known) {
+            return Err(JsonlError::Missing { line: line_no, column });
         }
-        let shown: String = value.to_string().chars().take(SHOWN).collect();
-        let set = match column.as_str() {
-            // Given by whoever stores the event.
-            "event_id" => Ok(()),
-            "event_type" => event_type(&value).map(|kind| event.event_type = kind.into()),
-            "event_time" => i64::from_json(value).map(|time| event.event_time = time),
-            name => set(&mut record, name, value),
-        };
-        set.map_err(|wrong| match wrong {
+    }
+    for (column, value) in object {
+        let shown = value.to_string();
+        fields::set(&mut event, &column, value).map_err(|wrong| match wrong {
             Wrong::Column => {
-                JsonlError::UnknownColumn { line: line_no, nearest: nearest(&column), column: column.clone() }
+                JsonlError::UnknownColumn { line: line_no, nearest: nearest(table, &column), column: column.clone() }
             }
-            Wrong::Kind(allowed) => JsonlError::Value { line: line_no, column: column.clone(), value: shown, allowed },
+            Wrong::Kind(allowed) => wrong_value(&column, shown, allowed),
         })?;
-        has_pid |= column == "pid";
     }
-    if !has_pid {
-        return Err(JsonlError::Missing { line: line_no, column: "pid" });
-    }
-    event.process = Some(record);
     Ok(event)
 }
 
-enum Wrong {
-    Column,
-    Kind(&'static str),
-}
-
-fn event_type(value: &Json) -> Result<EventType, Wrong> {
-    [EventType::Exec, EventType::Fork, EventType::Exit, EventType::Seen, EventType::Changed]
-        .into_iter()
-        .find(|kind| value.as_str() == Some(kind.name()))
-        .ok_or(Wrong::Kind("one of exec, fork, exit, seen, changed"))
-}
-
-fn nearest(column: &str) -> &'static str {
-    let own = columns::EVENT.iter().map(|known| known.name);
-    own.chain(columns::PROCESS.iter().map(|known| known.name))
-        .max_by(|a, b| {
-            let score = |known: &str| strsim::normalized_damerau_levenshtein(known, column);
-            score(a).total_cmp(&score(b))
-        })
-        .unwrap_or_default()
-}
-
-macro_rules! fields {
-    ($record:ident, $column:ident, $value:ident: $($name:ident)*) => {
-        match $column {
-            $(stringify!($name) => $record.$name = FromJson::from_json($value)?,)*
-            _ => return Err(Wrong::Column),
-        }
-    };
-}
-
-fn set(record: &mut ProcessRecord, column: &str, value: Json) -> Result<(), Wrong> {
-    fields!(record, column, value:
-        process_key parent_key pid ppid name executable_path command_line cwd start_time end_time exit_code uid gid euid
-        user session_id tty status cpu_usage memory_usage executable_hash hash_algorithm fuzzy_hash file_exists
-        image_mismatch parent_name parent_executable_path parent_command_line container_id cgroup namespaces platform_data
-        argv invoked_path command_line_truncated egid loginuid audit_session exit_signal cpu_time_ns max_rss environment
-        source provenance collection_time);
-    Ok(())
-}
-
-/// A field's value from JSON.
-trait FromJson: Sized {
-    fn from_json(value: Json) -> Result<Self, Wrong>;
-}
-
-impl<T: FromJson> FromJson for Option<T> {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        T::from_json(value).map(Some)
+/// Columns without which there is no event.
+const fn required(table: Table) -> &'static [&'static str] {
+    match table {
+        Table::ProcessEvents => &["pid"],
+        Table::FilesystemEvents => &["path"],
+        Table::PerformanceSamples => &["scope", "metric", "value"],
+        _ => &[],
     }
 }
 
-impl FromJson for String {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        match value {
-            Json::String(text) => Ok(text),
-            _ => Err(Wrong::Kind("a text")),
-        }
-    }
-}
-
-impl FromJson for u64 {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        value.as_u64().ok_or(Wrong::Kind("a whole number from 0"))
-    }
-}
-
-impl FromJson for u32 {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        let number = value.as_u64().and_then(|number| number.try_into().ok());
-        number.ok_or(Wrong::Kind("a whole number from 0 to 4294967295"))
-    }
-}
-
-impl FromJson for i32 {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        let number = value.as_i64().and_then(|number| number.try_into().ok());
-        number.ok_or(Wrong::Kind("a whole number of 32 bits"))
-    }
-}
-
-impl FromJson for f64 {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        value.as_f64().ok_or(Wrong::Kind("a number"))
-    }
-}
-
-impl FromJson for bool {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        match (value.as_bool(), value.as_u64()) {
-            (Some(bit), _) => Ok(bit),
-            (None, Some(bit @ (0 | 1))) => Ok(bit == 1),
-            _ => Err(Wrong::Kind("true or false")),
-        }
-    }
-}
-
-/// The fields of this type are times.
-impl FromJson for i64 {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        let ns = match &value {
-            Json::Number(number) => number.as_i64(),
-            Json::String(text) => match text.parse::<jiff::Timestamp>() {
-                Ok(at) => at.as_nanosecond().try_into().ok(),
-                Err(_) => time::parse(text),
-            },
-            _ => None,
-        };
-        ns.ok_or(Wrong::Kind("a time: RFC 3339, or nanoseconds since 1970"))
-    }
-}
-
-impl FromJson for Arguments {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        let values = match value {
-            Json::Array(values) => values.into_iter().map(String::from_json).collect::<Result<_, _>>().ok(),
-            _ => None,
-        };
-        Ok(Self { values: values.ok_or(Wrong::Kind("an array of texts"))? })
-    }
-}
-
-impl<T: FromJson> FromJson for BTreeMap<String, T> {
-    fn from_json(value: Json) -> Result<Self, Wrong> {
-        match value {
-            Json::Object(entries) => {
-                entries.into_iter().map(|(name, value)| Ok((name, T::from_json(value)?))).collect()
-            }
-            _ => Err(Wrong::Kind("an object")),
-        }
-    }
+fn nearest(table: Table, column: &str) -> &'static str {
+    let score = |known: &str| strsim::normalized_damerau_levenshtein(known, column);
+    let names = table.columns().into_iter().map(|(name, _)| name);
+    names.max_by(|a, b| score(a).total_cmp(&score(b))).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::models::columns;
+    use crate::proto::common::ProcessEvent;
     use proptest::prelude::*;
 
     const EVERY_COLUMN: &str = r#"{
@@ -369,11 +297,18 @@ mod tests {
         "collection_time": "2026-01-02T03:04:05.000006Z"
     }"#;
 
+    fn of_process(event: Event) -> ProcessEvent {
+        match event {
+            Event::Process(event) => event,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn every_column_is_read_and_written() {
         let all: Map<String, Json> = serde_json::from_str(EVERY_COLUMN).unwrap();
         let event = parse_event(EVERY_COLUMN, 1).unwrap();
-        let record = event.process.as_ref().unwrap();
+        let record = event.process().unwrap();
         for column in columns::PROCESS {
             assert_ne!((column.get)(record), Value::Null, "{} cannot be read", column.name);
         }
@@ -387,6 +322,7 @@ mod tests {
                      {\"pid\": 12, \"ppid\": 11}";
         let events = parse_events(lines).unwrap();
         assert_eq!(events, parse_events(lines).unwrap());
+        let events: Vec<_> = events.into_iter().map(of_process).collect();
         let [parent, child, exit, orphan] = &events[..] else { panic!("{events:?}") };
         let record = |event: &ProcessEvent| event.process.clone().unwrap();
         assert_eq!(parent.event_type(), EventType::Seen);
@@ -398,13 +334,42 @@ mod tests {
         assert_eq!(record(orphan).parent_key, Some(process_key(NO_BOOT, 11, 0)));
         assert_eq!(child.event_time - parent.event_time, 2 * SECOND);
         assert_eq!(record(child).collection_time, child.event_time);
-        let at = Recording::default().event_at("{\"pid\": 1}", 1, 42).unwrap();
+        let at = of_process(Recording::default().event_at("{\"pid\": 1}", 1, 42).unwrap());
         assert_eq!((at.event_time, record(&at).collection_time), (42, 42));
     }
 
     #[test]
+    fn every_table_of_events_can_be_recorded() {
+        for (table, own) in [
+            (
+                Table::NetworkConnections,
+                r#""event_type": "connect", "remote_address": "192.0.2.1", "remote_port": 443"#,
+            ),
+            (Table::FilesystemEvents, r#""event_type": "renamed", "path": "/a", "target_path": "/b", "size": 3"#),
+            (Table::PerformanceSamples, r#""scope": "system", "metric": "load_1m", "value": 0.5"#),
+        ] {
+            let (schema, name) = table.qualified_name();
+            let lines = format!(
+                "{{\"pid\": 7}}\n{{\"table\": \"{schema}.{name}\", \"pid\": 7, {own}, \"event_time\": \"2026-01-02T03:04:05Z\"}}"
+            );
+            let [process, event] = &parse_events(&lines).unwrap()[..] else { panic!("{lines}") };
+            assert_eq!(event.table(), table);
+            let row = event_to_json(event);
+            assert_eq!(row["process_key"], Json::from(process.process().unwrap().process_key.as_str()), "{row:?}");
+            assert_eq!(row["provenance"]["process_key"], Json::from("inferred"));
+            let written = Json::Object(row).to_string();
+            assert_eq!(parse_event(&written, 1).as_ref(), Ok(event), "{written}");
+        }
+        let error = |line: &str| parse_event(line, 3).unwrap_err().to_string();
+        assert_eq!(error(r#"{"table": "filesystem.events", "size": 1}"#), "line 3: `path` is missing");
+        assert!(error(r#"{"table": "system.scans"}"#).contains("network.connections"));
+        assert!(error(r#"{"table": "network.connections", "remote_prt": 1}"#).contains("`remote_port`"));
+        assert!(error(r#"{"table": "network.connections", "event_type": "exec"}"#).contains("connect, accept"));
+    }
+
+    #[test]
     fn times_are_texts_or_numbers() {
-        let at = |time: &str| parse_event(&format!("{{\"pid\": 1, \"event_time\": {time}}}"), 1).unwrap().event_time;
+        let at = |time: &str| parse_event(&format!("{{\"pid\": 1, \"event_time\": {time}}}"), 1).unwrap().time();
         for same in ["\"2026-01-02T03:04:05Z\"", "\"2026-01-02T05:04:05+02:00\"", "\"2026-01-02 03:04:05\""] {
             assert_eq!(at(same), 1_767_323_045 * SECOND, "{same}");
         }

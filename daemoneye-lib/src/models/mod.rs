@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod columns;
 pub mod condition;
 pub mod describe;
+pub mod domain;
 pub mod event;
 pub mod jsonl;
 pub mod key;

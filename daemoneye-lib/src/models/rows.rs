@@ -4,7 +4,8 @@
 //! have no `.proto` file.
 
 use crate::models::columns::{Column, Value, array, completeness};
-use crate::proto::ipc::{ColumnKind, Gap, ScanSummary};
+use crate::proto::common::ProcessRecord;
+use crate::proto::ipc::{ColumnKind, Gap, ScanSummary, TaskType, TriggerRequest};
 
 /// A row of `system.gaps`: a stretch in which something was not seen.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -18,6 +19,10 @@ pub struct GapRow {
     /// From when to when, how many, which kind, why.
     #[prost(message, required, tag = "3")]
     pub gap: Gap,
+    /// The bits of the domains that the collector watches; 0 where they are not known, and then it may be any. It is filled
+    /// in by whoever reads the row.
+    #[prost(uint32, tag = "4")]
+    pub domains: u32,
 }
 
 /// A row of `system.scans`: one enumeration of all processes.
@@ -29,6 +34,58 @@ pub struct ScanRow {
     /// What it found.
     #[prost(message, required, tag = "2")]
     pub scan: ScanSummary,
+}
+
+/// A row of `processes.snapshots`: what a process used at one scan.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SnapshotRow {
+    /// Who scanned.
+    pub collector: String,
+    /// The scan, in this run of the collector.
+    pub scan_id: u64,
+    /// The process, with what it used and little more.
+    pub process: ProcessRecord,
+}
+
+/// A row of `system.triggers`: a task that one collector asked of another.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TriggerRow {
+    /// Unique in the store.
+    #[prost(uint64, tag = "1")]
+    pub number: u64,
+    /// Who asked.
+    #[prost(string, tag = "2")]
+    pub collector: String,
+    /// What was asked.
+    #[prost(message, required, tag = "3")]
+    pub request: TriggerRequest,
+    /// `due`, `done`, `failed` or `refused`.
+    #[prost(string, tag = "4")]
+    pub status: String,
+    /// When it was known what became of it.
+    #[prost(int64, optional, tag = "5")]
+    pub finished_at: Option<i64>,
+    /// Why it failed or was refused.
+    #[prost(string, optional, tag = "6")]
+    pub error: Option<String>,
+    /// What the target answered, as a JSON object.
+    #[prost(string, optional, tag = "7")]
+    pub result: Option<String>,
+}
+
+impl TriggerRow {
+    /// The status of one that is to be carried out, or is under way.
+    pub const DUE: &str = "due";
+
+    /// Whether it is still to be known what becomes of it.
+    pub fn is_due(&self) -> bool {
+        self.status == Self::DUE
+    }
+
+    fn task_type(&self) -> &'static str {
+        let task = self.request.task.as_ref();
+        task.and_then(|task| TaskType::try_from(task.task_type).ok()).map_or("unknown", |kind| kind.as_str_name())
+    }
 }
 
 /// A row of `system.collectors`: a collector as the agent knows it now.
@@ -54,6 +111,12 @@ pub struct CollectorRow {
     pub epoch: String,
     /// How often this agent has restarted it.
     pub restarts: u64,
+    /// What it tells of.
+    pub domains: Vec<String>,
+    /// What its source can do.
+    pub source_caps: Vec<String>,
+    /// The types of tasks that it does.
+    pub tasks: Vec<String>,
     /// The interval between two scans that is in force.
     pub scan_interval_ms: Option<u64>,
     /// What waits in its spool.
@@ -193,6 +256,36 @@ pub static SCAN: &[Column<ScanRow>] = columns! {
     cpu_time_ns Integer = |s| s.scan.cpu_time_ns;
 };
 
+/// The columns of `processes.snapshots`.
+pub static SNAPSHOT: &[Column<SnapshotRow>] = columns! {
+    snapshot_time Time = |s| s.process.collection_time;
+    scan_id Integer = |s| s.scan_id;
+    collector Text = |s| s.collector.as_str();
+    process_key Text = |s| s.process.process_key.as_str();
+    pid Integer = |s| s.process.pid;
+    ppid Integer = |s| s.process.ppid;
+    name Text = |s| &s.process.name;
+    uid Integer = |s| s.process.uid;
+    status Text = |s| &s.process.status;
+    cpu_usage Real = |s| s.process.cpu_usage;
+    memory_usage Integer = |s| s.process.memory_usage;
+    cpu_time_ns Integer = |s| s.process.cpu_time_ns;
+};
+
+/// The columns of `system.triggers`.
+pub static TRIGGER: &[Column<TriggerRow>] = columns! {
+    trigger_id Text = |t| t.request.trigger_id.as_str();
+    collector Text = |t| t.collector.as_str();
+    target Text = |t| t.request.target.as_str();
+    task_type Text = |t| t.task_type();
+    reason Text = |t| t.request.reason.as_str();
+    requested_at Time = |t| t.request.requested_at;
+    finished_at Time = |t| t.finished_at;
+    status Text = |t| t.status.as_str();
+    error Text = |t| &t.error;
+    result Json = |t| &t.result;
+};
+
 /// The columns of `system.collectors`.
 pub static COLLECTOR: &[Column<CollectorRow>] = columns! {
     collector Text = |c| c.collector.as_str();
@@ -210,6 +303,9 @@ pub static COLLECTOR: &[Column<CollectorRow>] = columns! {
     spool_bytes Integer = |c| c.spool_bytes;
     limitations Json = |c| array(&c.limitations);
     last_error Text = |c| &c.last_error;
+    domains Json = |c| array(&c.domains);
+    source_caps Json = |c| array(&c.source_caps);
+    tasks Json = |c| array(&c.tasks);
 };
 
 /// The columns of `detection.rules`.

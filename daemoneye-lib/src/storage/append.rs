@@ -4,12 +4,15 @@ use super::current::Current;
 use super::error::{InStore, StoreError};
 use super::gaps;
 use super::head::Runs;
+use super::series;
+use super::snapshots;
 use super::store::Store;
-use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, HEAD, META, SCANS};
-use crate::models::event::{Epoch, IdentifiedEvent, event_id};
-use crate::models::rows::{GapRow, ScanRow};
+use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, META, SCANS};
+use super::triggers;
+use crate::models::domain::{Domain, Domains};
+use crate::models::event::{Epoch, Event, IdentifiedEvent, event_id};
+use crate::models::rows::{GapRow, ScanRow, TriggerRow};
 use crate::models::time;
-use crate::proto::common::ProcessEvent;
 use crate::proto::ipc::{CollectedItem, Gap, ScanSummary, collected_item::Item};
 use prost::Message as _;
 use redb::{ReadTransaction, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
@@ -28,6 +31,8 @@ const MAX_EPOCHS: usize = 64;
 pub struct Arrived {
     /// Which collector, as the bus authenticated it.
     pub collector: String,
+    /// The domains that it has registered: an item of another one is not understood.
+    pub domains: Domains,
     /// Its spool's epoch.
     pub epoch: Epoch,
     /// The sequence of the first item.
@@ -51,6 +56,8 @@ pub struct Appended {
     pub gaps: Vec<GapRow>,
     /// Scans that were told.
     pub scans: Vec<ScanRow>,
+    /// Tasks that were asked of other collectors, each for the first time.
+    pub triggers: Vec<TriggerRow>,
     /// Items that were there already.
     pub duplicates: u64,
 }
@@ -87,7 +94,7 @@ impl<'t> Appending<'t> {
         let meta = write.open_table(META).in_store(path)?;
         let next_row = meta.get("next_row").in_store(path)?.map_or(0, |row| row.value());
         drop(meta);
-        let head = Runs::new(write.open_table(HEAD).in_store(path)?, next_row);
+        let head = Runs::new(write, next_row);
         let current = Current::begin(write, read, path)?;
         Ok(Self { write, path, head, current, done: Appended { next_row, ..Appended::default() } })
     }
@@ -118,9 +125,9 @@ impl<'t> Appending<'t> {
             return Ok(());
         };
         let items: Vec<Result<CollectedItem, String>> =
-            batch.items.iter().skip(skip).map(|bytes| understand(bytes)).collect();
+            batch.items.iter().skip(skip).map(|bytes| understand(bytes, batch.domains)).collect();
         let first_time = items.iter().flatten().find_map(time_of);
-        let mut memory = self.memory(&batch.collector)?;
+        let mut memory = CollectorMemory { domains: batch.domains.bits(), ..self.memory(&batch.collector)? };
         if committed.is_none() && knows_collector {
             let reason =
                 "the collector began a new spool: what the one before held and was not yet committed may be missing";
@@ -195,16 +202,25 @@ impl<'t> Appending<'t> {
 
     fn item(&mut self, batch: &Arrived, sequence: u64, item: Item, bytes: &[u8]) -> Result<(), StoreError> {
         match item {
-            Item::Process(event) => self.event(batch, sequence, event, bytes),
             Item::Scan(scan) => self.scan(&batch.collector, scan),
             Item::Gap(gap) => self.gap(&batch.collector, gap),
+            Item::Snapshot(part) => snapshots::insert(self.write, self.path, &batch.collector, part),
+            Item::Trigger(trigger) => {
+                let row = triggers::insert(self.write, self.path, &batch.collector, trigger)?;
+                self.done.triggers.extend(row);
+                Ok(())
+            }
+            event => Event::of(event).map_or(Ok(()), |event| self.event(batch, sequence, event, bytes)),
         }
     }
 
-    fn event(&mut self, batch: &Arrived, sequence: u64, event: ProcessEvent, bytes: &[u8]) -> Result<(), StoreError> {
-        self.done.next_row = self.head.add(self.path, batch.epoch, sequence, bytes)?;
-        if let Some(process) = &event.process {
-            self.current.event(&event, process)?;
+    fn event(&mut self, batch: &Arrived, sequence: u64, event: Event, bytes: &[u8]) -> Result<(), StoreError> {
+        let Some(series) = series::of_events(event.table()) else { return Ok(()) };
+        self.done.next_row = self.head.add(self.path, series, batch.epoch, sequence, bytes)?;
+        if let Event::Process(event) = &event
+            && let Some(process) = &event.process
+        {
+            self.current.event(&batch.collector, event, process)?;
         }
         self.done.events.push(IdentifiedEvent { event_id: event_id(batch.epoch, sequence), event });
         Ok(())
@@ -212,7 +228,7 @@ impl<'t> Appending<'t> {
 
     fn scan(&mut self, collector: &str, scan: ScanSummary) -> Result<(), StoreError> {
         if scan.full {
-            self.current.end_unannounced(&scan)?;
+            self.current.end_unannounced(collector, &scan)?;
         }
         let row = ScanRow { collector: collector.to_owned(), scan };
         let mut table = self.write.open_table(SCANS).in_store(self.path)?;
@@ -267,23 +283,46 @@ fn last_sequence(batch: &Arrived) -> Option<u64> {
 }
 
 /// Decodes an item and checks what everything behind relies on.
-fn understand(bytes: &[u8]) -> Result<CollectedItem, String> {
-    let item = CollectedItem::decode(bytes).map_err(|error| format!("an item that cannot be decoded: {error}"))?;
-    if let Some(Item::Process(event)) = &item.item {
-        let key = event.process.as_ref().map_or("", |process| process.process_key.as_str());
-        let is_key = key.len() == 32 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_key {
-            return Err("an event without a process key".to_owned());
-        }
+fn understand(bytes: &[u8], domains: Domains) -> Result<CollectedItem, String> {
+    let mut item = CollectedItem::decode(bytes).map_err(|error| format!("an item that cannot be decoded: {error}"))?;
+    let Some(kind) = item.item.take() else { return Ok(item) };
+    if !domains.allow(&kind) {
+        let domain = Domain::of(&kind).map_or("unknown", Domain::name);
+        return Err(format!("an item of the domain \"{domain}\", which it has not registered"));
     }
-    Ok(item)
+    if let Item::Trigger(trigger) = &kind {
+        triggers::check(trigger)?;
+    }
+    let is_key = |key: &str| key.len() == 32 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if let Item::Snapshot(part) = &kind
+        && !part.processes.iter().all(|process| is_key(&process.process_key))
+    {
+        return Err("a snapshot of a process without a process key".to_owned());
+    }
+    let key = match &kind {
+        Item::Process(event) => Some(event.process.as_ref().map_or("", |process| process.process_key.as_str())),
+        Item::Network(event) => event.process_key.as_deref(),
+        Item::Filesystem(event) => event.process_key.as_deref(),
+        Item::Performance(sample) => sample.process_key.as_deref(),
+        Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_) => None,
+    };
+    match key {
+        Some("") => Err("an event without a process key".to_owned()),
+        Some(key) if !is_key(key) => Err("an event with a process key that is none".to_owned()),
+        _ => Ok(CollectedItem { item: Some(kind) }),
+    }
 }
 
 fn time_of(item: &CollectedItem) -> Option<i64> {
     match item.item.as_ref()? {
         Item::Process(event) => Some(event.event_time),
+        Item::Network(event) => Some(event.event_time),
+        Item::Filesystem(event) => Some(event.event_time),
+        Item::Performance(sample) => Some(sample.event_time),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
+        Item::Trigger(trigger) => Some(trigger.requested_at),
+        Item::Snapshot(part) => part.processes.last().map(|process| process.collection_time),
     }
 }
 

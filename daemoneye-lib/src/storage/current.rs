@@ -6,7 +6,7 @@ use super::append::decode;
 use super::error::{InStore, StoreError};
 use super::read::Blocks;
 use super::series::Series;
-use super::tables::{CURRENT, ENDED, META, REVIVED};
+use super::tables::{Announcement, CURRENT, ENDED, META, REVIVED};
 use crate::models::columns::PROCESS;
 use crate::models::condition::{Condition, Test};
 use crate::proto::common::{EventType, ProcessEvent, ProcessRecord};
@@ -22,7 +22,8 @@ pub(super) struct Current<'t> {
     /// What was committed before, for the blocks of processes that have ended.
     read: &'t Arc<ReadTransaction>,
     path: &'t Path,
-    changed: BTreeMap<String, ProcessRecord>,
+    /// Each with the collector that told last of it.
+    changed: BTreeMap<String, (ProcessRecord, String)>,
     /// Keys in the order of their ends.
     ended: Vec<String>,
     revived: BTreeSet<String>,
@@ -50,11 +51,16 @@ impl<'t> Current<'t> {
         })
     }
 
-    /// Brings a process's present state up to date.
-    pub(super) fn event(&mut self, event: &ProcessEvent, process: &ProcessRecord) -> Result<(), StoreError> {
+    /// Brings a process's present state up to date by what a collector tells.
+    pub(super) fn event(
+        &mut self,
+        collector: &str,
+        event: &ProcessEvent,
+        process: &ProcessRecord,
+    ) -> Result<(), StoreError> {
         let key = process.process_key.as_str();
         let known = match self.changed.remove(key) {
-            Some(known) => Some(known),
+            Some((known, _)) => Some(known),
             None => {
                 let table = self.write.open_table(CURRENT).in_store(self.path)?;
                 let known = table.get(key).in_store(self.path)?;
@@ -79,7 +85,7 @@ impl<'t> Current<'t> {
         if latest.end_time.is_some() && !had_ended {
             self.ended.push(key.to_owned());
         }
-        self.changed.insert(key.to_owned(), latest);
+        self.changed.insert(key.to_owned(), (latest, collector.to_owned()));
         Ok(())
     }
 
@@ -99,17 +105,22 @@ impl<'t> Current<'t> {
         Ok(found.next().transpose()?.is_some())
     }
 
-    /// After a scan that knew nothing before it: what it did not announce has ended at a time that nobody saw.
-    pub(super) fn end_unannounced(&mut self, scan: &ScanSummary) -> Result<(), StoreError> {
+    /// After a scan that knew nothing before it: what it did not announce, and its collector did before, has ended at a time
+    /// that nobody saw. Of what another collector told last, it may not know: that one may see more.
+    pub(super) fn end_unannounced(&mut self, collector: &str, scan: &ScanSummary) -> Result<(), StoreError> {
         self.flush()?;
         let table = self.write.open_table(CURRENT).in_store(self.path)?;
         for entry in table.iter().in_store(self.path)? {
-            let mut record: ProcessRecord = decode(self.path, "a process", entry.in_store(self.path)?.1.value())?;
-            if record.end_time.is_none() && record.collection_time < scan.started {
+            let value = entry.in_store(self.path)?.1;
+            let mut record: ProcessRecord = decode(self.path, "a process", value.value())?;
+            if record.end_time.is_none()
+                && record.collection_time < scan.started
+                && decode::<Announcement>(self.path, "a process", value.value())?.collector == collector
+            {
                 record.end_time = Some(scan.started);
                 record.provenance.insert("end_time".to_owned(), "inferred".to_owned());
                 self.ended.push(record.process_key.clone());
-                self.changed.insert(record.process_key.clone(), record);
+                self.changed.insert(record.process_key.clone(), (record, collector.to_owned()));
             }
         }
         Ok(())
@@ -119,9 +130,13 @@ impl<'t> Current<'t> {
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
         let mut bytes = Vec::new();
-        for (key, record) in std::mem::take(&mut self.changed) {
+        for (key, (record, collector)) in std::mem::take(&mut self.changed) {
             bytes.clear();
             record.encode_raw(&mut bytes);
+            // Of what has ended nobody asks who told last.
+            if record.end_time.is_none() {
+                Announcement { collector }.encode_raw(&mut bytes);
+            }
             table.insert(key.as_str(), bytes.as_slice()).in_store(self.path)?;
         }
         if !self.ended.is_empty() {

@@ -85,7 +85,8 @@ pub(super) fn insert(
             return Ok(same);
         }
     }
-    let row = GapRow { gap_id: last.map_or(1, |last| last.gap_id + 1), collector: collector.to_owned(), gap };
+    let gap_id = last.map_or(1, |last| last.gap_id + 1);
+    let row = GapRow { gap_id, collector: collector.to_owned(), gap, domains: 0 };
     put(&mut table, path, &row)?;
     while table.len().in_store(path)? > MAX_GAPS {
         if !merge_oldest(&mut table, path)? {

@@ -1,15 +1,17 @@
-//! The head: events that have just arrived, as they came, in runs of some hundred.
+//! The heads: events that have just arrived, as they came, in runs of some hundred; each series has its own.
+//!
+//! Row numbers count over all series, so that one mark says through which row the rules have seen everything.
 
 use super::error::{InStore, StoreError};
-use super::tables::HeadRun;
+use super::series::{EVENTS, EventNames, Series};
+use super::tables::{HeadRun, META};
 use crate::models::batch;
-use crate::models::catalog::Table;
 use crate::models::columns;
-use crate::models::event::{Epoch, IdentifiedEvent, event_id};
-use crate::proto::ipc::{CollectedItem, collected_item::Item};
+use crate::models::event::{Epoch, Event, IdentifiedEvent, event_id};
+use crate::proto::ipc::CollectedItem;
 use arrow::array::RecordBatch;
 use prost::Message as _;
-use redb::{ReadableTable, Table as WriteTable};
+use redb::{ReadableTable, WriteTransaction};
 use std::path::Path;
 
 /// Events of a run.
@@ -19,23 +21,33 @@ const RUN_BYTES: usize = 512 << 10;
 
 /// Collects events into runs.
 pub(super) struct Runs<'t> {
-    table: WriteTable<'t, u64, &'static [u8]>,
+    write: &'t WriteTransaction,
+    /// Of the run.
+    series: &'static EventNames,
     run: HeadRun,
     bytes: usize,
     next_row: u64,
 }
 
 impl<'t> Runs<'t> {
-    pub(super) fn new(table: WriteTable<'t, u64, &'static [u8]>, next_row: u64) -> Self {
-        Self { table, run: HeadRun::default(), bytes: 0, next_row }
+    pub(super) fn new(write: &'t WriteTransaction, next_row: u64) -> Self {
+        Self { write, series: &EVENTS[0], run: HeadRun::default(), bytes: 0, next_row }
     }
 
     /// Adds an event by its encoded item, and returns the number of the row that follows.
-    pub(super) fn add(&mut self, path: &Path, epoch: Epoch, sequence: u64, item: &[u8]) -> Result<u64, StoreError> {
+    pub(super) fn add(
+        &mut self,
+        path: &Path,
+        series: &'static EventNames,
+        epoch: Epoch,
+        sequence: u64,
+        item: &[u8],
+    ) -> Result<u64, StoreError> {
         let full = self.run.items.len() >= RUN_ROWS || self.bytes >= RUN_BYTES;
-        if full || self.run.epoch != epoch.0 {
+        if full || self.run.epoch != epoch.0 || self.series.series != series.series {
             self.flush(path)?;
             self.run.epoch = epoch.0.to_vec();
+            self.series = series;
         }
         self.run.sequences.push(sequence);
         self.run.items.push(item.to_vec());
@@ -51,10 +63,24 @@ impl<'t> Runs<'t> {
         if run.items.is_empty() {
             return Ok(());
         }
-        let first = self.next_row - run.items.len() as u64;
-        self.table.insert(first, run.encode_to_vec().as_slice()).in_store(path)?;
-        Ok(())
+        let rows = run.items.len() as u64;
+        let mut head = self.write.open_table(self.series.head).in_store(path)?;
+        head.insert(self.next_row - rows, run.encode_to_vec().as_slice()).in_store(path)?;
+        count(self.write, path, self.series, |fresh| fresh + rows)
     }
+}
+
+/// Keeps count of the rows in the head of a series.
+pub(super) fn count(
+    write: &WriteTransaction,
+    path: &Path,
+    series: &EventNames,
+    change: impl FnOnce(u64) -> u64,
+) -> Result<(), StoreError> {
+    let mut meta = write.open_table(META).in_store(path)?;
+    let before = meta.get(series.fresh).in_store(path)?.map_or(0, |rows| rows.value());
+    meta.insert(series.fresh, change(before)).in_store(path)?;
+    Ok(())
 }
 
 /// Decodes a run.
@@ -84,10 +110,12 @@ pub(super) fn events_where(
         .iter()
         .zip(&run.items)
         .filter(|(_, item)| wanted(item))
-        .map(|(sequence, item)| match CollectedItem::decode(item.as_slice()).map(|item| item.item) {
-            Ok(Some(Item::Process(event))) => Ok(IdentifiedEvent { event_id: event_id(epoch, *sequence), event }),
-            Ok(_) => Err(damaged("an item that is no event".to_owned())),
-            Err(error) => Err(damaged(error.to_string())),
+        .map(|(sequence, item)| {
+            match CollectedItem::decode(item.as_slice()).map(|item| item.item.and_then(Event::of)) {
+                Ok(Some(event)) => Ok(IdentifiedEvent { event_id: event_id(epoch, *sequence), event }),
+                Ok(None) => Err(damaged("an item that is no event".to_owned())),
+                Err(error) => Err(damaged(error.to_string())),
+            }
         })
         .collect()
 }
@@ -103,7 +131,12 @@ pub(super) fn run_with(
 }
 
 /// Some columns of rows that are not sealed, as a query sees them.
-pub(super) fn batch_of(path: &Path, rows: &[IdentifiedEvent], projection: &[usize]) -> Result<RecordBatch, StoreError> {
-    batch::build(Table::ProcessEvents, projection, rows.iter(), columns::event_value)
+pub(super) fn batch_of(
+    path: &Path,
+    series: Series,
+    rows: &[IdentifiedEvent],
+    projection: &[usize],
+) -> Result<RecordBatch, StoreError> {
+    batch::build(series.table(), projection, rows.iter(), columns::event_value)
         .map_err(|error| StoreError::damaged(path, format!("head: {error}")))
 }

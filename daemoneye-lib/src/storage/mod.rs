@@ -34,9 +34,11 @@ mod seal;
 mod series;
 mod sieve;
 mod snapshot;
+mod snapshots;
 mod statistics;
 mod store;
 mod tables;
+mod triggers;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
@@ -45,3 +47,4 @@ pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
 pub use statistics::{Extent, TableSize, Verified};
 pub use store::{Opened, Store};
+pub use triggers::MAX_TRIGGERS;

@@ -7,13 +7,14 @@
 use super::append::decode;
 use super::error::{InStore, StoreError};
 use super::gaps;
-use super::head::{events_of, run};
+use super::head::{self, events_of, run};
 use super::partition::{self, Names};
-use super::series::Series;
+use super::series::{EVENTS, EventNames, Series};
+use super::snapshots;
 use super::store::Store;
 use super::tables::{
-    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, ENDED, GAPS, HEAD, META, PARTITIONS, PartitionRow,
-    REVIVED, SCANS,
+    ALERT_KEYS, ALERTS, BlockHeader, CURRENT, DELIVERIES, DUE, ENDED, GAPS, META, PARTITIONS, PartitionRow,
+    REMOVED_SNAPSHOTS, REVIVED, SCANS, SNAPSHOTS,
 };
 use crate::proto::common::{Alert, ProcessRecord};
 use prost::Message as _;
@@ -39,10 +40,12 @@ pub struct Keep {
 /// What went, or would go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Rows of `processes.events`.
+    /// Rows of the tables of events: `processes.events`, `network.connections`, ….
     pub events: u64,
     /// Rows of `processes`.
     pub processes: u64,
+    /// Rows of `processes.snapshots`.
+    pub snapshots: u64,
     /// Rows of `system.scans`.
     pub scans: u64,
     /// Rows of `system.gaps`.
@@ -113,7 +116,10 @@ impl Store {
                 for (number, row) in &plan.partly {
                     self.drop_blocks(write, *number, row.clone(), since, &mut removed)?;
                 }
-                self.drop_runs(write, since, &mut removed)?;
+                for series in &EVENTS {
+                    self.drop_runs(write, series, since, &mut removed)?;
+                }
+                self.drop_parts(write, since, &mut removed)?;
                 self.drop_ended(write, &plan.ended, since, &mut removed)?;
                 self.drop_scans_and_gaps(write, since, &mut removed)?;
             }
@@ -124,6 +130,7 @@ impl Store {
         Ok(Removed {
             events: removed.events + last.events,
             processes: removed.processes + last.processes,
+            snapshots: removed.snapshots + last.snapshots,
             bytes: removed.bytes + last.bytes,
             ..last
         })
@@ -148,8 +155,12 @@ impl Store {
             let evaluated = read.open_table(META).in_store(path)?.get("evaluated").in_store(path)?;
             let evaluated = evaluated.map_or(0, |row| row.value());
             let scans = read.open_table(SCANS).in_store(path)?;
-            plan.others = !self.old_runs(&read.open_table(HEAD).in_store(path)?, evaluated, since)?.is_empty()
-                || scans.first().in_store(path)?.is_some_and(|(key, _)| key.value().0 < since)
+            for series in &EVENTS {
+                let head = read.open_table(series.head).in_store(path)?;
+                plan.others |= !self.old_runs(&head, evaluated, since)?.is_empty();
+            }
+            plan.others |= !snapshots::old(&read.open_table(SNAPSHOTS).in_store(path)?, path, since)?.is_empty();
+            plan.others |= scans.first().in_store(path)?.is_some_and(|(key, _)| key.value().0 < since)
                 || !gaps::old(&read.open_table(GAPS).in_store(path)?, path, since)?.is_empty();
         }
         plan.alerts = self.old_alerts(&read, keep.alerts_since)?;
@@ -195,13 +206,32 @@ impl Store {
     ) -> Result<(), StoreError> {
         partition::drop_whole(write, &self.path, *number)?;
         removed.bytes += row.bytes;
-        if row.series == Series::Events.number() {
-            removed.events += row.rows;
-            self.remember(write, "removed_events", row.max_time)?;
-        } else {
-            removed.processes += row.rows;
+        self.gone(write, row.series, row.rows, row.max_time, removed)
+    }
+
+    /// Counts rows of a series that went, and keeps in mind until when something is missing.
+    fn gone(
+        &self,
+        write: &WriteTransaction,
+        series: u32,
+        rows: u64,
+        newest: i64,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
+        match EVENTS.iter().find(|own| own.series.number() == series) {
+            Some(own) => {
+                removed.events += rows;
+                self.remember(write, own.removed, newest)
+            }
+            None if series == Series::Snapshots.number() => {
+                removed.snapshots += rows;
+                self.remember(write, REMOVED_SNAPSHOTS, newest)
+            }
+            None => {
+                removed.processes += rows;
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     /// Keeps in mind until when something is missing.
@@ -272,16 +302,10 @@ impl Store {
         let mut table = write.open_table(PARTITIONS).in_store(path)?;
         table.insert(number, row.encode_to_vec().as_slice()).in_store(path)?;
         removed.bytes += bytes;
-        if row.series == Series::Events.number() {
-            removed.events += rows;
-            self.remember(write, "removed_events", newest)?;
-        } else {
-            removed.processes += rows;
-        }
-        Ok(())
+        self.gone(write, row.series, rows, newest, removed)
     }
 
-    /// Runs of the head, oldest first, that the rules have seen and that hold nothing from `since` on: first row, rows, newest
+    /// Runs of a head, oldest first, that the rules have seen and that hold nothing from `since` on: first row, rows, newest
     /// time.
     fn old_runs(
         &self,
@@ -294,7 +318,7 @@ impl Store {
         for entry in head.iter().in_store(path)? {
             let (first, value) = entry.in_store(path)?;
             let events = events_of(path, run(path, value.value())?)?;
-            let newest = events.iter().map(|event| event.event.event_time).max().unwrap_or(i64::MAX);
+            let newest = events.iter().map(|event| event.event.time()).max().unwrap_or(i64::MAX);
             if newest >= since || first.value() + events.len() as u64 > evaluated {
                 break;
             }
@@ -303,16 +327,32 @@ impl Store {
         Ok(old)
     }
 
-    fn drop_runs(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+    fn drop_runs(
+        &self,
+        write: &WriteTransaction,
+        series: &EventNames,
+        since: i64,
+        removed: &mut Removed,
+    ) -> Result<(), StoreError> {
         let path = &self.path;
         let meta = write.open_table(META).in_store(path)?;
         let evaluated = meta.get("evaluated").in_store(path)?.map_or(0, |row| row.value());
         drop(meta);
-        let mut head = write.open_table(HEAD).in_store(path)?;
+        let mut head = write.open_table(series.head).in_store(path)?;
         for (first, rows, newest) in self.old_runs(&head, evaluated, since)? {
             head.remove(first).in_store(path)?;
-            removed.events += rows;
-            self.remember(write, "removed_events", newest)?;
+            head::count(write, path, series, |fresh| fresh.saturating_sub(rows))?;
+            self.gone(write, series.series.number(), rows, newest, removed)?;
+        }
+        Ok(())
+    }
+
+    fn drop_parts(&self, write: &WriteTransaction, since: i64, removed: &mut Removed) -> Result<(), StoreError> {
+        let path = &self.path;
+        let mut table = write.open_table(SNAPSHOTS).in_store(path)?;
+        for (first, rows, newest) in snapshots::old(&table, path, since)? {
+            table.remove(first).in_store(path)?;
+            self.gone(write, Series::Snapshots.number(), rows, newest, removed)?;
         }
         Ok(())
     }

@@ -3,36 +3,47 @@
 use super::append::decode;
 use super::block::NewBlock;
 use super::error::{InStore, StoreError};
-use super::head::{events_of, run};
-use super::series::Series;
-use super::tables::{CURRENT, ENDED, HEAD, META, REVIVED};
+use super::head::{self, events_of, run};
+use super::series::{EVENTS, EventNames, Series};
+use super::snapshots;
+use super::tables::{CURRENT, ENDED, META, REVIVED};
 use crate::models::columns::{self, PROCESS, Value};
 use crate::proto::common::ProcessRecord;
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 use std::path::Path;
 
 /// Rows of a block: enough to compress well, few enough that one block is read in a millisecond.
-const BLOCK_ROWS: usize = 2_000;
+pub(super) const BLOCK_ROWS: usize = 2_000;
 /// A block of long command lines is sealed before it has so many rows.
-const BLOCK_BYTES: usize = 8 << 20;
+pub(super) const BLOCK_BYTES: usize = 8 << 20;
 /// Ended processes that stay as they are: who tells of an end twice, or late, tells it soon.
 const ENDED_KEPT: u64 = 4_000;
 
 /// Moves whole blocks' worth of rows into blocks, oldest first.
 pub(super) fn seal(write: &WriteTransaction, path: &Path) -> Result<(), StoreError> {
-    while seal_events(write, path)? {}
+    for series in &EVENTS {
+        while seal_events(write, path, series)? {}
+    }
     while seal_ended(write, path)? {}
+    while snapshots::seal(write, path)? {}
     Ok(())
 }
 
-/// Seals the oldest rows of the head. Rows that the rules have not seen stay there: from there they are evaluated after a
+/// Seals the oldest rows of a head. Rows that the rules have not seen stay there: from there they are evaluated after a
 /// crash.
-fn seal_events(write: &WriteTransaction, path: &Path) -> Result<bool, StoreError> {
-    let evaluated =
-        write.open_table(META).in_store(path)?.get("evaluated").in_store(path)?.map_or(0, |row| row.value());
-    let mut head = write.open_table(HEAD).in_store(path)?;
-    let oldest = head.first().in_store(path)?.map(|(number, _)| number.value());
-    let Some(first) = oldest.filter(|oldest| oldest + BLOCK_ROWS as u64 <= evaluated) else { return Ok(false) };
+fn seal_events(write: &WriteTransaction, path: &Path, series: &EventNames) -> Result<bool, StoreError> {
+    let meta = write.open_table(META).in_store(path)?;
+    let number =
+        |name: &str| -> Result<u64, StoreError> { Ok(meta.get(name).in_store(path)?.map_or(0, |row| row.value())) };
+    let (evaluated, fresh) = (number("evaluated")?, number(series.fresh)?);
+    // All that the rules have not seen may be of this series.
+    let unseen = number("next_row")?.saturating_sub(evaluated);
+    drop(meta);
+    if fresh < unseen + BLOCK_ROWS as u64 {
+        return Ok(false);
+    }
+    let mut head = write.open_table(series.head).in_store(path)?;
+    let Some(first) = head.first().in_store(path)?.map(|(number, _)| number.value()) else { return Ok(false) };
     let mut rows = Vec::with_capacity(BLOCK_ROWS);
     let mut runs = Vec::new();
     let mut bytes = 0;
@@ -52,13 +63,14 @@ fn seal_events(write: &WriteTransaction, path: &Path) -> Result<bool, StoreError
     if rows.is_empty() {
         return Ok(false);
     }
-    let times = || rows.iter().map(|row| row.event.event_time);
+    let times = || rows.iter().map(|row| row.event.time());
     let (min_time, max_time) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
-    let block = NewBlock { series: Series::Events, first, rows: &rows, min_time, max_time };
+    let block = NewBlock { series: series.series, first, rows: &rows, min_time, max_time };
     block.put(write, path, columns::event_value)?;
     for number in runs {
         head.remove(number).in_store(path)?;
     }
+    head::count(write, path, series, |fresh| fresh.saturating_sub(rows.len() as u64))?;
     Ok(true)
 }
 

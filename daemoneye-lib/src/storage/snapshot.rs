@@ -5,17 +5,18 @@ use super::damage::Damage;
 use super::error::{InStore, StoreError};
 use super::head::{self, events_of, events_where, run, run_with};
 use super::read::{Blocks, Survey};
-use super::series::Series;
+use super::series::{self, EVENTS, Series};
 use super::sieve::Sieve;
 use super::tables::{
-    ALERTS, COLLECTORS, COMMITTED, CURRENT, CollectorMemory, DELIVERIES, GAPS, HEAD, META, REVIVED, SCANS,
+    ALERTS, COLLECTORS, COMMITTED, CURRENT, CollectorMemory, DELIVERIES, GAPS, META, REVIVED, SCANS, TRIGGERS,
 };
 use crate::models::batch;
 use crate::models::catalog::Table;
-use crate::models::columns::{ALERT, Column, PROCESS, Value, event_value};
+use crate::models::columns::{ALERT, Column, PROCESS, event_value, value};
 use crate::models::condition::{Condition, Test};
+use crate::models::domain::Domains;
 use crate::models::event::{Epoch, IdentifiedEvent};
-use crate::models::rows::{DELIVERY, GapRow, SCAN};
+use crate::models::rows::{DELIVERY, GapRow, SCAN, TRIGGER};
 use crate::proto::common::ProcessRecord;
 use arrow::array::RecordBatch;
 use redb::{Key, Range, ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition};
@@ -63,47 +64,58 @@ impl Snapshot {
         Self { read: Arc::new(read), path, damage }
     }
 
-    /// Some columns of the events whose block may hold times of the range.
+    /// Some columns of the events of processes whose block may hold times of the range.
     ///
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn events(&self, projection: &[usize], range: TimeRange) -> Result<Rows, StoreError> {
-        self.events_where(projection, range, &[])
+        self.events_where(Table::ProcessEvents, projection, range, &[])
     }
 
-    /// The same of the rows that meet all conditions.
+    /// Some columns of the events of a table that meet all conditions; of a table that has no events nothing.
     ///
     /// # Errors
     /// When the store cannot be read; the iterator gives errors of its own.
     pub fn events_where(
         &self,
+        table: Table,
         projection: &[usize],
         range: TimeRange,
         conditions: &[Condition],
     ) -> Result<Rows, StoreError> {
-        let sealed = Blocks::of(&self.read, &self.path, Series::Events, (range.from, range.to), conditions.to_vec())?;
-        let mut runs = self.open(HEAD)?.range::<u64>(..).in_store(&self.path)?;
+        let Some(names) = series::of_events(table) else { return Ok(Box::new(std::iter::empty())) };
+        let series = names.series;
+        let sealed = Blocks::of(&self.read, &self.path, series, (range.from, range.to), conditions.to_vec())?;
+        let mut runs = self.open(names.head)?.range::<u64>(..).in_store(&self.path)?;
         let (path, projection) = (self.path.clone(), projection.to_vec());
         let head_projection = projection.clone();
-        let sieve = Sieve::new(Series::Events, conditions);
+        let sieve = Sieve::new(series, conditions);
         let fresh = std::iter::from_fn(move || {
             let rows = events_in(&mut runs, range, &sieve, &path).transpose()?;
-            Some(rows.and_then(|rows| head::batch_of(&path, &rows, &head_projection)))
+            Some(rows.and_then(|rows| head::batch_of(&path, series, &rows, &head_projection)))
         });
         Ok(self.damage.watched(&self.path, sealed.read(projection).chain(fresh)))
+    }
+
+    /// Who is told of damage.
+    pub(super) const fn damage(&self) -> &Damage {
+        &self.damage
     }
 
     /// What [`Self::events_where`] would read.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn survey_events(&self, range: TimeRange, conditions: &[Condition]) -> Result<Survey, StoreError> {
-        let sealed = Blocks::of(&self.read, &self.path, Series::Events, (range.from, range.to), conditions.to_vec())?;
+    pub fn survey_events(
+        &self,
+        table: Table,
+        range: TimeRange,
+        conditions: &[Condition],
+    ) -> Result<Survey, StoreError> {
+        let Some(names) = series::of_events(table) else { return Ok(Survey::default()) };
+        let sealed = Blocks::of(&self.read, &self.path, names.series, (range.from, range.to), conditions.to_vec())?;
         let survey = sealed.survey()?;
-        let mut fresh = 0;
-        for entry in self.open(HEAD)?.iter().in_store(&self.path)? {
-            fresh += run(&self.path, entry.in_store(&self.path)?.1.value())?.items.len() as u64;
-        }
+        let fresh = self.open(META)?.get(names.fresh).in_store(&self.path)?.map_or(0, |fresh| fresh.value());
         Ok(Survey { rows_at_most: survey.rows_at_most + fresh, ..survey })
     }
 
@@ -189,6 +201,14 @@ impl Snapshot {
         self.records(DELIVERIES, Table::Deliveries, DELIVERY, projection, Sieve::default())
     }
 
+    /// Triggers.
+    ///
+    /// # Errors
+    /// When the store cannot be read; the iterator gives errors of its own.
+    pub fn triggers(&self, projection: &[usize]) -> Result<Rows, StoreError> {
+        self.records(TRIGGERS, Table::Triggers, TRIGGER, projection, Sieve::default())
+    }
+
     /// Every recorded gap.
     ///
     /// # Errors
@@ -228,11 +248,21 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read.
     pub fn observed_until(&self, collector: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.memory(collector)?.and_then(|memory| memory.observed_until))
+    }
+
+    /// The domains of which the collector last told something; none for one that was never heard.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn domains(&self, collector: &str) -> Result<Domains, StoreError> {
+        Ok(self.memory(collector)?.map_or_else(Domains::default, |memory| Domains::from_bits(memory.domains)))
+    }
+
+    fn memory(&self, collector: &str) -> Result<Option<CollectorMemory>, StoreError> {
         let table = self.open(COLLECTORS)?;
         let memory = table.get(collector).in_store(&self.path)?;
-        let memory: Option<CollectorMemory> =
-            memory.map(|bytes| decode(&self.path, "a collector", bytes.value())).transpose()?;
-        Ok(memory.and_then(|memory| memory.observed_until))
+        memory.map(|bytes| decode(&self.path, "a collector", bytes.value())).transpose()
     }
 
     /// Through which row everything has been through the rules.
@@ -251,24 +281,34 @@ impl Snapshot {
     /// When the store cannot be read.
     pub fn unevaluated(&self, limit: usize) -> Result<(Vec<IdentifiedEvent>, u64), StoreError> {
         let from = self.evaluated()?;
-        let head = self.open(HEAD)?;
+        let mut heads = Vec::with_capacity(EVENTS.len());
+        for series in &EVENTS {
+            let head = self.open(series.head)?;
+            let runs = head.range(run_with(&head, &self.path, from)?..).in_store(&self.path)?;
+            heads.push(runs.peekable());
+        }
         let mut events = Vec::new();
-        let mut bytes = 0;
-        for entry in head.range(run_with(&head, &self.path, from)?..).in_store(&self.path)? {
+        let (mut bytes, mut next) = (0, from);
+        while bytes < BATCH_BYTES {
+            // The run with the smallest number, of whichever series; what cannot be read is met at once.
+            let next_run = heads.iter_mut().filter_map(|runs| {
+                let number = runs.peek()?.as_ref().map_or(0, |(first, _)| first.value());
+                Some((number, runs))
+            });
+            let Some(entry) = next_run.min_by_key(|(number, _)| *number).and_then(|(_, runs)| runs.next()) else {
+                break;
+            };
             let (first, value) = entry.in_store(&self.path)?;
             let rows = (first.value()..).zip(events_of(&self.path, run(&self.path, value.value())?)?);
             for (row, event) in rows.filter(|(row, _)| *row >= from) {
                 events.push(event);
+                next = row + 1;
                 if events.len() == limit {
-                    return Ok((events, row + 1));
+                    return Ok((events, next));
                 }
             }
             bytes += value.value().len();
-            if bytes >= BATCH_BYTES {
-                break;
-            }
         }
-        let next = from + events.len() as u64;
         Ok((events, next))
     }
 
@@ -311,10 +351,6 @@ impl Snapshot {
     }
 }
 
-fn value<'r, R>(columns: &[Column<R>], record: &'r R, column: usize) -> Value<'r> {
-    columns.get(column).map_or(Value::Null, |own| (own.get)(record))
-}
-
 /// The events of the next runs that are of a time and pass, about as many as a batch should have, and not many more bytes than
 /// it may have.
 fn events_in(
@@ -333,7 +369,7 @@ fn events_in(
         bytes += value.value().len();
         let found = events_where(path, run(path, value.value())?, |item| sieve.may_pass(item))?;
         let passes = |event: &IdentifiedEvent| {
-            let time = event.event.event_time;
+            let time = event.event.time();
             range.overlaps(time, time) && sieve.passes(|column| event_value(event, column))
         };
         events.extend(found.into_iter().filter(passes));

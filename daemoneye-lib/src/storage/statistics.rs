@@ -5,12 +5,13 @@ use super::codec::Decoder;
 use super::error::{InStore, StoreError};
 use super::head::{events_of, run};
 use super::partition::{self, Tables};
-use super::series::{self, Series};
+use super::series::{self, EVENTS, EventNames, Series};
 use super::snapshot::Snapshot;
 use super::tables::{
-    ALERTS, BlockHeader, COLLECTORS, COMMITTED, CURRENT, DELIVERIES, ENDED, GAPS, HEAD, META, PARTITIONS, PartitionRow,
-    SCANS,
+    ALERTS, BlockHeader, COLLECTORS, COMMITTED, CURRENT, DELIVERIES, ENDED, GAPS, META, PARTITIONS, PartitionRow,
+    REMOVED_SNAPSHOTS, SCANS, SNAPSHOTS, TRIGGERS,
 };
+use crate::models::catalog::Table;
 use redb::{Key, ReadableTable as _, ReadableTableMetadata as _, TableDefinition, Value};
 use std::collections::BTreeSet;
 
@@ -65,43 +66,53 @@ impl Snapshot {
     /// # Errors
     /// When the store cannot be read.
     pub fn sizes(&self) -> Result<Vec<TableSize>, StoreError> {
-        let table = self.open(PARTITIONS)?;
         let mut sizes = Vec::new();
-        for (series, name) in [(Series::Events, "processes.events, sealed"), (Series::Ended, "processes, ended")] {
-            let rows: Vec<PartitionRow> =
-                partition::list(&table, &self.path, series)?.into_iter().map(|(_, row)| row).collect();
-            sizes.push(TableSize {
-                table: name,
-                rows: rows.iter().map(|row| row.rows).sum(),
-                blocks: Some(rows.iter().map(|row| row.blocks).sum()),
-                partitions: Some(rows.len() as u64),
-                bytes: rows.iter().map(|row| row.bytes).sum(),
-                oldest: rows.iter().map(|row| row.min_time).min(),
-                newest: rows.iter().map(|row| row.max_time).max(),
-            });
+        for series in &EVENTS {
+            sizes.push(self.sealed(series.series, series.sealed_part)?);
+            sizes.push(self.fresh(series)?);
         }
-        let head = self.open(HEAD)?;
-        let mut fresh = TableSize { table: "processes.events, fresh", ..self.size("", HEAD)? };
-        fresh.rows = 0;
-        for entry in head.iter().in_store(&self.path)? {
-            let value = entry.in_store(&self.path)?.1;
-            let events = events_of(&self.path, run(&self.path, value.value())?)?;
-            let times = || events.iter().map(|event| event.event.event_time);
-            fresh.rows += events.len() as u64;
-            fresh.oldest = fresh.oldest.into_iter().chain(times().min()).min();
-            fresh.newest = fresh.newest.into_iter().chain(times().max()).max();
-        }
-        sizes.insert(1, fresh);
+        sizes.push(self.sealed(Series::Ended, "processes, ended")?);
         sizes.push(self.size("processes, present", CURRENT)?);
+        sizes.push(self.sealed(Series::Snapshots, "processes.snapshots, sealed")?);
+        sizes.push(self.size("processes.snapshots, fresh parts", SNAPSHOTS)?);
         let mut scans = self.size("system.scans", SCANS)?;
         let all = self.open(SCANS)?;
         scans.oldest = all.first().in_store(&self.path)?.map(|(key, _)| key.value().0);
         scans.newest = all.last().in_store(&self.path)?.map(|(key, _)| key.value().0);
         sizes.push(scans);
         sizes.push(self.size("system.gaps", GAPS)?);
+        sizes.push(self.size("system.triggers", TRIGGERS)?);
         sizes.push(self.size("alerts", ALERTS)?);
         sizes.push(self.size("alerts.deliveries", DELIVERIES)?);
         Ok(sizes)
+    }
+
+    fn sealed(&self, series: Series, table: &'static str) -> Result<TableSize, StoreError> {
+        let partitions = self.open(PARTITIONS)?;
+        let rows: Vec<PartitionRow> =
+            partition::list(&partitions, &self.path, series)?.into_iter().map(|(_, row)| row).collect();
+        Ok(TableSize {
+            table,
+            rows: rows.iter().map(|row| row.rows).sum(),
+            blocks: Some(rows.iter().map(|row| row.blocks).sum()),
+            partitions: Some(rows.len() as u64),
+            bytes: rows.iter().map(|row| row.bytes).sum(),
+            oldest: rows.iter().map(|row| row.min_time).min(),
+            newest: rows.iter().map(|row| row.max_time).max(),
+        })
+    }
+
+    fn fresh(&self, series: &EventNames) -> Result<TableSize, StoreError> {
+        let mut fresh = TableSize { rows: 0, ..self.size(series.fresh_part, series.head)? };
+        for entry in self.open(series.head)?.iter().in_store(&self.path)? {
+            let value = entry.in_store(&self.path)?.1;
+            let events = events_of(&self.path, run(&self.path, value.value())?)?;
+            let times = || events.iter().map(|event| event.event.time());
+            fresh.rows += events.len() as u64;
+            fresh.oldest = fresh.oldest.into_iter().chain(times().min()).min();
+            fresh.newest = fresh.newest.into_iter().chain(times().max()).max();
+        }
+        Ok(fresh)
     }
 
     /// Bytes that retention by partitions does not reach.
@@ -120,16 +131,19 @@ impl Snapshot {
         Ok(TableSize { table, rows, bytes: stats.stored_bytes(), ..TableSize::default() })
     }
 
-    /// Until when events, and alerts, have been removed by retention.
+    /// Until when rows of a table of events, or alerts, have been removed by retention; of other tables nothing.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn removed_until(&self) -> Result<(Option<i64>, Option<i64>), StoreError> {
-        let meta = self.open(META)?;
-        let time = |name: &str| -> Result<Option<i64>, StoreError> {
-            Ok(meta.get(name).in_store(&self.path)?.map(|bits| bits.value().cast_signed()))
+    pub fn removed_until(&self, table: Table) -> Result<Option<i64>, StoreError> {
+        let name = match table {
+            Table::Alerts => Some("removed_alerts"),
+            Table::Snapshots => Some(REMOVED_SNAPSHOTS),
+            events => series::of_events(events).map(|series| series.removed),
         };
-        Ok((time("removed_events")?, time("removed_alerts")?))
+        let meta = self.open(META)?;
+        let bits = name.map(|name| meta.get(name)).transpose().in_store(&self.path)?.flatten();
+        Ok(bits.map(|bits| bits.value().cast_signed()))
     }
 
     /// Checks that the store is what it says. What is wrong with it is part of the answer.
@@ -210,17 +224,31 @@ impl Snapshot {
         if evaluated > next_row {
             verified.note(Some(format!("the rules have seen row {evaluated}, and there are {next_row}")));
         }
-        let mut expected = None;
-        for entry in self.open(HEAD)?.iter().in_store(&self.path)? {
-            let (first, value) = entry.in_store(&self.path)?;
-            if expected.is_some_and(|expected| expected != first.value()) {
-                verified.note(Some(format!("rows before row {} are missing from the head", first.value())));
+        let mut runs = Vec::new();
+        for series in &EVENTS {
+            let mut fresh = 0;
+            for entry in self.open(series.head)?.iter().in_store(&self.path)? {
+                let (first, value) = entry.in_store(&self.path)?;
+                let events = events_of(&self.path, run(&self.path, value.value())?)?.len() as u64;
+                fresh += events;
+                runs.push((first.value(), first.value() + events));
             }
-            let events = events_of(&self.path, run(&self.path, value.value())?)?.len() as u64;
-            verified.head_rows += events;
-            expected = Some(first.value() + events);
+            verified.head_rows += fresh;
+            let said = mark(series.fresh)?;
+            if said != fresh {
+                verified.note(Some(format!("the head of {} has {fresh} rows and says {said}", series.series.name())));
+            }
         }
-        if expected.is_some_and(|expected| expected != next_row) {
+        // What the rules have seen leaves the heads, of one series sooner than of another; the rest must be there.
+        runs.sort_unstable();
+        let mut expected = evaluated;
+        for (first, end) in runs.into_iter().filter(|(_, end)| *end > evaluated) {
+            if first > expected {
+                verified.note(Some(format!("rows before row {first} are missing from the head")));
+            }
+            expected = end;
+        }
+        if expected < next_row {
             verified.note(Some(format!("the head does not end at row {next_row}")));
         }
         Ok(())
@@ -234,6 +262,7 @@ impl Snapshot {
             self.scans(&columns)?,
             self.alerts(&columns)?,
             self.deliveries(&columns)?,
+            self.triggers(&columns)?,
         ] {
             for batch in rows {
                 batch?;

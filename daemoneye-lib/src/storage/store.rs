@@ -4,11 +4,12 @@ use super::damage::{Damage, said};
 use super::directory::sync_directory_of;
 use super::error::{InStore, OpenError, StoreError};
 use super::seal::seal;
+use super::series::EVENTS;
 use super::snapshot::Snapshot;
 use super::statistics::{Extent, Verified};
 use super::tables::{
-    ALERT_KEYS, ALERTS, COLLECTORS, COMMITTED, CURRENT, DELIVERIES, DUE, ENDED, FORMAT, GAPS, HEAD, META, PARTITIONS,
-    REVIVED, SCANS,
+    ALERT_KEYS, ALERTS, COLLECTORS, COMMITTED, CURRENT, DELIVERIES, DUE, ENDED, FORMAT, GAPS, META, PARTITIONS,
+    REVIVED, SCANS, SNAPSHOTS, TRIGGER_IDS, TRIGGERS,
 };
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable as _, StorageError, WriteTransaction};
 use std::fs;
@@ -172,7 +173,9 @@ fn initialise(database: &Database) -> Result<(), StoreError> {
     let path = Path::new("events.redb.new");
     let write = database.begin_write().in_store(path)?;
     write.open_table(META).in_store(path)?.insert("format", FORMAT).in_store(path)?;
-    write.open_table(HEAD).in_store(path)?;
+    for series in &EVENTS {
+        write.open_table(series.head).in_store(path)?;
+    }
     write.open_table(PARTITIONS).in_store(path)?;
     write.open_table(CURRENT).in_store(path)?;
     write.open_table(ENDED).in_store(path)?;
@@ -185,6 +188,9 @@ fn initialise(database: &Database) -> Result<(), StoreError> {
     write.open_table(ALERT_KEYS).in_store(path)?;
     write.open_table(DELIVERIES).in_store(path)?;
     write.open_table(DUE).in_store(path)?;
+    write.open_table(SNAPSHOTS).in_store(path)?;
+    write.open_table(TRIGGERS).in_store(path)?;
+    write.open_table(TRIGGER_IDS).in_store(path)?;
     write.commit().in_store(path)
 }
 
@@ -240,9 +246,25 @@ fn format(database: &impl ReadableDatabase, path: &Path) -> Result<u64, StoreErr
             table.last().in_store(path)?;
         )*};
     }
+    for series in &EVENTS {
+        ends!(series.head);
+    }
     ends!(
-        HEAD, PARTITIONS, CURRENT, ENDED, REVIVED, COMMITTED, COLLECTORS, GAPS, SCANS, ALERTS, ALERT_KEYS, DELIVERIES,
-        DUE
+        PARTITIONS,
+        CURRENT,
+        ENDED,
+        REVIVED,
+        COMMITTED,
+        COLLECTORS,
+        GAPS,
+        SCANS,
+        ALERTS,
+        ALERT_KEYS,
+        DELIVERIES,
+        DUE,
+        SNAPSHOTS,
+        TRIGGERS,
+        TRIGGER_IDS
     );
     Ok(format)
 }

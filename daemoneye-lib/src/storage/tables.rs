@@ -3,16 +3,15 @@
 use redb::TableDefinition;
 
 /// The format that this code reads and writes.
-pub(super) const FORMAT: u64 = 2;
+pub(super) const FORMAT: u64 = 3;
 
-/// Facts about the store: `format`, `next_row`, `evaluated`, `next_ended`, `next_end`, `sealed_end`, `removed_events`,
-/// `removed_alerts`. The last three are times, as the bits of an `i64`.
+/// Facts about the store: `format`, `next_row`, `evaluated`, `next_ended`, `next_end`, and the `fresh_…` of each series of
+/// events; as the bits of an `i64` the times `sealed_end`, `removed_alerts`, and the `removed_…` of each series of events.
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-/// First row number to an encoded [`HeadRun`]: what is not yet sealed.
-pub(super) const HEAD: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head");
 /// Partition number to an encoded [`PartitionRow`].
 pub(super) const PARTITIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("partitions");
-/// Process key to its encoded latest record: what runs, and what has ended and is not yet sealed.
+/// Process key to its encoded latest record, followed by an encoded [`Announcement`]: what runs, and what has ended and is
+/// not yet sealed.
 pub(super) const CURRENT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("current");
 /// Process keys in the order in which their ends were committed, until they are sealed.
 pub(super) const ENDED: TableDefinition<'_, u64, &str> = TableDefinition::new("ended");
@@ -26,6 +25,10 @@ pub(super) const COLLECTORS: TableDefinition<'_, &str, &[u8]> = TableDefinition:
 pub(super) const GAPS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("gaps");
 /// End time and collector to an encoded `ScanRow`.
 pub(super) const SCANS: TableDefinition<'_, (i64, &str), &[u8]> = TableDefinition::new("scans");
+/// In `meta`: until when snapshots have been removed.
+pub(super) const REMOVED_SNAPSHOTS: &str = "removed_snapshots";
+/// First row number to an encoded `SnapshotPart`: rows of `processes.snapshots` that are not sealed.
+pub(super) const SNAPSHOTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("head.snapshots");
 /// Alert id to the encoded alert.
 pub(super) const ALERTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("alerts");
 /// Rule id and dedup key to the id of the newest alert of these.
@@ -34,6 +37,10 @@ pub(super) const ALERT_KEYS: TableDefinition<'_, (&str, &str), &str> = TableDefi
 pub(super) const DELIVERIES: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("deliveries");
 /// Alert id and sink of each delivery that has not succeeded yet and is still tried.
 pub(super) const DUE: TableDefinition<'_, (&str, &str), ()> = TableDefinition::new("due");
+/// Trigger number to an encoded `TriggerRow`.
+pub(super) const TRIGGERS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("triggers");
+/// Collector and trigger id to the trigger's number.
+pub(super) const TRIGGER_IDS: TableDefinition<'_, (&str, &str), u64> = TableDefinition::new("trigger_ids");
 /// How often a delivery is tried.
 pub(super) const DELIVERY_ATTEMPTS: u32 = 10;
 
@@ -101,4 +108,14 @@ pub(super) struct CollectorMemory {
     /// Until when what it saw is committed.
     #[prost(int64, optional, tag = "1")]
     pub(super) observed_until: Option<i64>,
+    /// The bits of the domains that it had registered when it last sent something.
+    #[prost(uint32, tag = "2")]
+    pub(super) domains: u32,
+}
+
+/// Who told last of a process. Written behind its record, whose fields have smaller numbers: a reader of the record skips it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Announcement {
+    #[prost(string, tag = "1000")]
+    pub(super) collector: String,
 }

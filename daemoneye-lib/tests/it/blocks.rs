@@ -42,7 +42,12 @@ fn blocks() -> &'static (TempDir, Store) {
 fn given(column: &str, test: Test) -> usize {
     let columns = Table::ProcessEvents.columns();
     let column = columns.iter().position(|(name, _)| *name == column).unwrap();
-    let rows = blocks().1.snapshot().unwrap().events_where(&[0], TimeRange::ALL, &[Condition { column, test }]);
+    let rows = blocks().1.snapshot().unwrap().events_where(
+        Table::ProcessEvents,
+        &[0],
+        TimeRange::ALL,
+        &[Condition { column, test }],
+    );
     rows.unwrap().map(|batch| batch.unwrap().num_rows()).sum()
 }
 
@@ -70,14 +75,14 @@ fn what_would_be_read_is_known_without_reading_it() {
         let columns = Table::ProcessEvents.columns();
         let column = columns.iter().position(|(name, _)| *name == "process_key").unwrap();
         let conditions = [Condition { column, test: texts(&[sql]) }];
-        blocks().1.snapshot().unwrap().survey_events(TimeRange::ALL, &conditions).unwrap()
+        blocks().1.snapshot().unwrap().survey_events(Table::ProcessEvents, TimeRange::ALL, &conditions).unwrap()
     };
     let found = survey(&key(4_711));
     assert_eq!((found.blocks, found.blocks_read), (6, 1));
     assert_eq!(found.rows_at_most, u64::from(BLOCK + FRESH));
     assert_eq!(survey("no key").blocks_read, 0);
     let early = TimeRange { from: MIDNIGHT, to: MIDNIGHT + 3_000 };
-    assert_eq!(blocks().1.snapshot().unwrap().survey_events(early, &[]).unwrap().blocks_read, 2);
+    assert_eq!(blocks().1.snapshot().unwrap().survey_events(Table::ProcessEvents, early, &[]).unwrap().blocks_read, 2);
     assert_eq!(
         blocks().1.snapshot().unwrap().survey_processes(&[]).unwrap().rows_at_most,
         u64::from(BLOCKS * BLOCK + FRESH)

@@ -7,7 +7,8 @@ use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted
 use daemoneye_lib::models::batch::{batch_of, build};
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::columns::{ALERT, PROCESS, event_value};
-use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
+use daemoneye_lib::models::domain::Domain;
+use daemoneye_lib::models::event::{Epoch, Event, IdentifiedEvent};
 use daemoneye_lib::models::rows::{GAP, GapRow};
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::{Alert, EventType, ProcessEvent, ProcessRecord};
@@ -44,9 +45,9 @@ pub(crate) fn event(kind: EventType, event_time: i64, process: ProcessRecord) ->
     ProcessEvent { event_type: kind.into(), event_time, process: Some(process) }
 }
 
-pub(crate) fn identified(events: impl IntoIterator<Item = ProcessEvent>) -> Vec<IdentifiedEvent> {
-    let identified = |(index, event)| IdentifiedEvent { event_id: format!("e-{}", index + 1), event };
-    events.into_iter().enumerate().map(identified).collect()
+pub(crate) fn identified(events: impl IntoIterator<Item = impl Into<Event>>) -> Vec<IdentifiedEvent> {
+    let named = events.into_iter().enumerate().map(|(index, event)| (format!("e-{}", index + 1), event.into()));
+    named.map(|(event_id, event)| IdentifiedEvent { event_id, event }).collect()
 }
 
 pub(crate) fn item(item: Item) -> Vec<u8> {
@@ -62,7 +63,13 @@ pub(crate) fn scan(scan_id: u64, started: i64, full: bool) -> Vec<u8> {
 }
 
 pub(crate) fn arrived(epoch: u8, first_sequence: u64, items: Vec<Vec<u8>>) -> Arrived {
-    Arrived { collector: COLLECTOR.to_owned(), epoch: Epoch([epoch; 16]), first_sequence, items }
+    Arrived {
+        collector: COLLECTOR.to_owned(),
+        domains: [Domain::Process].into_iter().collect(),
+        epoch: Epoch([epoch; 16]),
+        first_sequence,
+        items,
+    }
 }
 
 /// A store in a directory that lives as long as it does.
@@ -132,9 +139,10 @@ impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
         let rows = match table {
-            Table::ProcessEvents => self.0.events_where(&wanted.projection, range, &wanted.conditions)?,
+            Table::ProcessEvents => self.0.events_where(table, &wanted.projection, range, &wanted.conditions)?,
             Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
             Table::Ancestors => self.0.ancestors_where(&wanted.projection, &wanted.conditions)?,
+            Table::Snapshots => self.0.snapshots_where(&wanted.projection, range, &wanted.conditions)?,
             other => return Err(format!("{other:?} is not part of this test").into()),
         };
         Ok(Box::new(rows.map(|batch| batch.map_err(SourceError::from))))

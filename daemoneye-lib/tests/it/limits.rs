@@ -1,6 +1,6 @@
 //! What a query may take, and that it gives it back.
 
-use crate::fixture::{collect, host, process, runtime};
+use crate::fixture::{Fixed, collect, host, process, runtime};
 use arrow::array::RecordBatch;
 use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::detection::query::{Queries, QueryError};
@@ -10,6 +10,7 @@ use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::columns::PROCESS;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Processes without end.
 #[derive(Default)]
@@ -131,4 +132,38 @@ fn what_a_query_touched_is_told() {
         tables.sort_by_key(|table| table.qualified_name());
         assert_eq!(tables, [Table::Processes, Table::ProcessEvents]);
     });
+}
+
+#[test]
+fn work_that_has_no_end_can_be_ended() {
+    let many = |count| (0..count).map(|pid| process(pid, "p")).collect();
+    for (rows, sql) in [
+        (20_000, "SELECT count(*) FROM processes a, processes b, processes c"),
+        (
+            20_000,
+            "SELECT count(*) FROM processes a JOIN processes b ON a.pid + b.pid < 0 JOIN processes c ON c.pid > b.pid",
+        ),
+        (
+            20_000,
+            "SELECT max(a.pid) FROM processes a JOIN processes b ON a.name = b.name JOIN processes c ON c.name = b.name",
+        ),
+        (20_000, "SELECT count(*) FROM processes a JOIN processes b ON a.name = b.name AND a.pid + b.pid < 0"),
+        (5_000, "SELECT a.pid FROM processes a, processes b, processes c WHERE a.pid * b.pid - c.pid = 0.5"),
+    ] {
+        let source = Fixed { processes: many(rows), ..Fixed::default() };
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let ended = runtime.block_on(async {
+                let queries = Queries::new(256 << 20).unwrap();
+                let answer = queries.run(sql, &Parameters::default(), Arc::new(source)).await.unwrap();
+                tokio::time::timeout(Duration::from_millis(100), collect(answer)).await
+            });
+            done.send(ended.is_err()).unwrap();
+        });
+        match is_done.recv_timeout(Duration::from_secs(60)) {
+            Ok(was_cut) => assert!(was_cut, "it ended by itself: {sql}"),
+            Err(_) => panic!("nothing ends it: {sql}"),
+        }
+    }
 }

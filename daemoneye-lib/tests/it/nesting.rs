@@ -403,9 +403,9 @@ proptest! {
     #[test]
     fn any_words_are_answered_or_refused(words in words()) {
         let queries = queries();
-        let _ = runtime().block_on(queries.validate(&words, &Parameters::default()));
-        let _ = runtime().block_on(queries.validate(&format!("SELECT {words}"), &Parameters::default()));
-        let _ = runtime().block_on(queries.validate(&format!("SELECT pid FROM processes WHERE {words}"), &Parameters::default()));
+        let _ = runtime().block_on(queries.validate_sql(&words, &Parameters::default()));
+        let _ = runtime().block_on(queries.validate_sql(&format!("SELECT {words}"), &Parameters::default()));
+        let _ = runtime().block_on(queries.validate_sql(&format!("SELECT pid FROM processes WHERE {words}"), &Parameters::default()));
     }
 
     #[test]

@@ -94,9 +94,10 @@ proptest! {
         let (_directory, store) = store();
         let events: Vec<IdentifiedEvent> = (1..)
             .zip(templates.iter().cycle().take(BLOCK + 150))
-            .map(|(sequence, event)| IdentifiedEvent { event_id: event_id(Epoch([7; 16]), sequence), event: event.clone() })
+            .map(|(sequence, event)| IdentifiedEvent { event_id: event_id(Epoch([7; 16]), sequence), event: event.clone().into() })
             .collect();
-        let items = events.iter().map(|row| item(Item::Process(row.event.clone()))).collect();
+        let sent = templates.iter().cycle().take(events.len());
+        let items = sent.map(|event| item(Item::Process(event.clone()))).collect();
         let appended = store.append(&[arrived(7, 1, items)], 0).unwrap();
         prop_assert_eq!(&appended.events, &events);
         prop_assert_eq!(&stored(&store.snapshot().unwrap()), &shown(&events), "from the head");
@@ -213,7 +214,7 @@ fn a_full_scan_ends_what_it_did_not_announce() {
 }
 
 #[test]
-fn scans_are_kept_for_a_day_and_no_longer() {
+fn of_scans_the_newest_hundred_thousand_are_kept() {
     let (_directory, store) = store();
     let scans: Vec<_> = (0..100_010).map(|id| scan(id, MIDNIGHT + i64::try_from(id).unwrap(), false)).collect();
     store.append(&[arrived(1, 1, scans)], 0).unwrap();

@@ -1,6 +1,7 @@
 //! What is too old or too much goes, nothing else does, and what went is remembered.
 
 use crate::fixture::{MIDNIGHT, MINUTE, arrived, current, event, ids, item, process, scan, seen, store};
+use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::common::{Alert, EventType};
 use daemoneye_lib::proto::ipc::{Gap, collected_item::Item};
@@ -48,7 +49,7 @@ fn what_is_too_old_goes_to_the_block_and_the_rest_stays() {
     let keep = Keep { since: Some(since), ..Keep::default() };
     let would = store.prune(keep, true).unwrap();
     assert_eq!(rows(&store), (40_000, 20_000), "a dry run removes nothing");
-    assert_eq!(store.snapshot().unwrap().removed_until().unwrap(), (None, None));
+    assert_eq!(store.snapshot().unwrap().removed_until(Table::ProcessEvents).unwrap(), None);
 
     let removed = store.prune(keep, false).unwrap();
     assert_eq!(removed, would);
@@ -57,7 +58,7 @@ fn what_is_too_old_goes_to_the_block_and_the_rest_stays() {
     // Two events a minute; a block has two thousand, and only whole ones go.
     let old = 2 * 7 * 24 * 60;
     assert!((old - 2_250..=old).contains(&removed.events), "{removed:?}");
-    let (until, _) = store.snapshot().unwrap().removed_until().unwrap();
+    let until = store.snapshot().unwrap().removed_until(Table::ProcessEvents).unwrap();
     assert!(until.is_some_and(|until| until < since && until > since - 2 * DAY), "{until:?}");
     let verified = store.snapshot().unwrap().verify(Extent::All).unwrap();
     assert_eq!(verified.problems, Vec::<String>::new());
@@ -128,7 +129,8 @@ fn old_scans_closed_gaps_and_alerts_go_and_open_gaps_stay() {
     assert!(store.latest_alert("r", "new").unwrap().is_some());
     let left: Vec<_> = store.snapshot().unwrap().gaps().unwrap().into_iter().map(|row| row.collector).collect();
     assert_eq!(left, ["b", "c"]);
-    assert_eq!(store.snapshot().unwrap().removed_until().unwrap(), (None, Some(MIDNIGHT)));
+    assert_eq!(store.snapshot().unwrap().removed_until(Table::Alerts).unwrap(), Some(MIDNIGHT));
+    assert_eq!(store.snapshot().unwrap().removed_until(Table::ProcessEvents).unwrap(), None);
 }
 
 #[test]

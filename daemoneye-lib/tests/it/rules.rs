@@ -3,6 +3,7 @@
 use crate::fixture::{event, identified, process, runtime};
 use daemoneye_lib::detection::engine::event_batch;
 use daemoneye_lib::detection::rules::{LoadOutcome, RuleProblem, load_dir, load_path};
+use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::proto::common::{EventType, Severity};
 use std::fs;
 use std::path::Path;
@@ -69,7 +70,7 @@ fn a_whole_rule_is_read() {
     );
     let mut shell = process(7, "sh");
     shell.executable_path = Some("/bin/sh".to_owned());
-    let batch = event_batch(&identified([event(EventType::Seen, 1, shell)])).unwrap();
+    let batch = event_batch(Table::ProcessEvents, &identified([event(EventType::Seen, 1, shell)])).unwrap();
     let found = outcome.rules[1].evaluate(&batch).unwrap();
     assert_eq!((found[0].event_id.as_str(), found[0].pid, found[0].name.as_deref()), ("e-1", 7, Some("sh")));
     assert_eq!(found[0].dedup_key, r#"["00000000000000000000000000000007","/bin/sh"]"#);
@@ -240,7 +241,7 @@ fn forms_that_a_rule_may_have() {
     let (_directory, outcome) = loaded(&files);
     assert_eq!(outcome.problems, []);
     assert_eq!(outcome.rules.len(), forms.len());
-    let batch = event_batch(&identified([event(EventType::Seen, 1, process(7, "sh"))])).unwrap();
+    let batch = event_batch(Table::ProcessEvents, &identified([event(EventType::Seen, 1, process(7, "sh"))])).unwrap();
     let matches: Vec<usize> = outcome.rules.iter().map(|rule| rule.evaluate(&batch).unwrap().len()).collect();
     assert_eq!(matches, [1, 1, 1, 0, 1, 0, 0, 0, 1]);
     let named: serde_json::Value = serde_json::from_str(&outcome.rules[2].evaluate(&batch).unwrap()[0].row).unwrap();
@@ -306,7 +307,7 @@ fn a_directory_that_is_not_there_is_an_error() {
 /// What a rule finds among processes of these names, numbered from 1.
 fn found(rule: &daemoneye_lib::detection::engine::CompiledRule, names: &[&str]) -> Vec<u32> {
     let processes = names.iter().zip(1..).map(|(name, pid)| event(EventType::Seen, 1, process(pid, name)));
-    let batch = event_batch(&identified(processes)).unwrap();
+    let batch = event_batch(Table::ProcessEvents, &identified(processes)).unwrap();
     rule.evaluate_each(&batch).matches.iter().map(|found| found.pid).collect()
 }
 

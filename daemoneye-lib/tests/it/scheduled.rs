@@ -1,11 +1,12 @@
 //! Rules that look at a stretch of time.
 
 use crate::fixture::{Fixed, MIDNIGHT, MINUTE, event, identified, process, queries, runtime};
+use daemoneye_lib::alerting::{Generated, generate_alert};
 use daemoneye_lib::detection::engine::CompiledRule;
 use daemoneye_lib::detection::rules::{Mode, RuleProblem, load_text};
-use daemoneye_lib::detection::scheduled::{Ran, added};
+use daemoneye_lib::detection::scheduled::{Ran, told};
 use daemoneye_lib::models::catalog::Table;
-use daemoneye_lib::proto::common::EventType;
+use daemoneye_lib::proto::common::{Alert, EventType};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ fn source() -> Arc<Fixed> {
     });
     let other = event(EventType::Exec, MIDNIGHT, process(7, "nginx"));
     let events = identified(shells.chain([other]));
-    let processes = events.iter().filter_map(|event| event.event.process.clone()).collect();
+    let processes = events.iter().filter_map(|event| event.event.process().cloned()).collect();
     Arc::new(Fixed { events, processes, ..Fixed::default() })
 }
 
@@ -107,8 +108,15 @@ fn exceptions_of_a_scheduled_rule_are_about_its_rows() {
         format!("window = \"1h\"\ndedup = [\"uid\"]\nexceptions = [{{ where = \"{condition}\", reason = \"x\" }}]")
     };
     let sql = "SELECT uid, count(*) AS n FROM processes.events WHERE uid IS NOT NULL GROUP BY uid ORDER BY uid";
-    assert_eq!(rows(&run(&load(&head("uid = 1"), sql).unwrap(), 30)), [r#"{"uid":0,"n":5}"#]);
-    assert_eq!(rows(&run(&load(&head("n > 5"), sql).unwrap(), 30)).len(), 2);
+    let excepting = run(&load(&head("uid = 1"), sql).unwrap(), 30);
+    assert_eq!((rows(&excepting), excepting.excepted), (vec![r#"{"uid":0,"n":5}"#.to_owned()], 1));
+    let excepting = run(&load(&head("n > 5"), sql).unwrap(), 30);
+    assert_eq!((rows(&excepting).len(), excepting.excepted), (2, 0));
+    // One that is of no row's kind excepts none, and a row that two of them take out counts once.
+    let several = "window = \"1h\"\ndedup = [\"uid\"]\nexceptions = [{ where = \"NULL\", reason = \"x\" }, \
+                   { where = \"uid = 1 OR n = 0\", reason = \"x\" }, { where = \"n >= 5\", reason = \"x\" }]";
+    let excepting = run(&load(several, sql).unwrap(), 30);
+    assert_eq!((rows(&excepting).len(), excepting.excepted), (0, 2));
     let problem = load(&head("pid = 1"), sql).err().unwrap();
     assert!(problem.message.contains("no such column: pid"), "{problem:?}");
     // The place is that of the exception.
@@ -134,10 +142,34 @@ fn only_what_was_not_there_before_is_added() {
     let rule =
         load("window = \"5m\"\nmode = \"diff\"", "SELECT process_key, pid FROM processes.events ORDER BY pid").unwrap();
     assert_eq!(rule.schedule().unwrap().mode, Mode::Diff);
-    let (first, known) = added(run(&rule, 5).matches, None);
-    assert_eq!((first.len(), known.len()), (0, 7), "the first run only learns");
-    let (second, known) = added(run(&rule, 7).matches, Some(&known));
-    assert_eq!(second.iter().map(|found| found.pid).collect::<Vec<_>>(), [106, 107]);
-    let (third, _) = added(run(&rule, 7).matches, Some(&known));
-    assert_eq!(third, []);
+    let first = told(Mode::Diff, run(&rule, 5).matches, None);
+    assert_eq!((first.fresh.len(), first.known.len()), (0, 7), "the first run only learns");
+    let second = told(Mode::Diff, run(&rule, 7).matches, Some(&first.known));
+    assert_eq!(second.fresh.iter().map(|found| found.pid).collect::<Vec<_>>(), [106, 107]);
+    let third = told(Mode::Diff, run(&rule, 7).matches, Some(&second.known));
+    assert_eq!((third.fresh, third.found), (vec![], 0));
+}
+
+#[test]
+fn an_occurrence_is_told_once_however_many_rows_one_alert_has() {
+    let many = (0..150).map(|number| process(number, "sh"));
+    let source = Arc::new(Fixed { processes: many.collect(), ..Fixed::default() });
+    let rule = load("window = \"1h\"\nevery = \"1s\"\ndedup = [\"name\"]", "SELECT name, pid FROM processes").unwrap();
+    let mut known = None;
+    let mut alert: Option<Alert> = None;
+    // Seconds of one length of the window, then the next.
+    for (second, expected) in [(0, 150), (1, 150), (2, 150), (3_600, 300), (3_601, 300)] {
+        let now = MIDNIGHT + second * 1_000_000_000;
+        let ran = runtime().block_on(rule.run(&queries(), Arc::clone(&source) as Arc<_>, now)).unwrap();
+        let run = told(Mode::All, ran.matches, known.as_ref());
+        assert_eq!(run.found, 150, "the rule still finds them");
+        for found in &run.fresh {
+            alert = match generate_alert(&rule.rule, found, now, &[], alert.take()) {
+                Generated::New(alert) | Generated::Again(alert) => Some(alert),
+                Generated::Known => panic!("{found:?} was told twice"),
+            };
+        }
+        known = Some(run.known);
+        assert_eq!(alert.as_ref().map(|alert| alert.count), Some(expected), "after {second} s");
+    }
 }

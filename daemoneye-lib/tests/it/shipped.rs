@@ -4,8 +4,9 @@ use crate::fixture::{event, identified, process, runtime};
 use daemoneye_lib::alerting::golden::{Case, EVENTS};
 use daemoneye_lib::detection::rules::load_dir;
 use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::models::event::Event;
 use daemoneye_lib::models::jsonl::parse_events;
-use daemoneye_lib::proto::common::{EventType, ProcessRecord};
+use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -72,9 +73,11 @@ fn the_end_of_a_process_is_no_start() {
     let rules = engine().rules();
     for rule in rules.iter() {
         let events = std::fs::read_to_string(rule.rule.file.with_file_name(EVENTS)).unwrap();
-        let mut events = parse_events(&events).unwrap();
-        events.iter_mut().for_each(|event| event.event_type = EventType::Exit.into());
-        let found = engine().execute_rules(&identified(events), &[]).found;
+        let ends = parse_events(&events).unwrap().into_iter().filter_map(|event| match event {
+            Event::Process(event) => Some(ProcessEvent { event_type: EventType::Exit.into(), ..event }),
+            _ => None,
+        });
+        let found = engine().execute_rules(&identified(ends), &[]).found;
         assert!(found.is_empty(), "{}: {found:?}", rule.rule.id);
     }
 }

@@ -1,21 +1,22 @@
-//! A collector that tells recorded events: JSON lines in the columns of `processes.events`, in the order of the file.
+//! A collector that tells recorded events: JSON lines in the columns of the tables of events, in the order of the file.
 //!
 //! `[collectors.replay] command = ["daemoneye-replay", "/path/events.jsonl"]`. Only an agent with
-//! `DAEMONEYE_AGENT_TEST_MODE=1` accepts it. What a line does not say is made as `models::jsonl` documents; the time of one
-//! without a time is now. The whole file is read and checked before the first event is told. How far it came is written
+//! `DAEMONEYE_AGENT_TEST_MODE=1` accepts it. What a line does not say is made as `models::jsonl` documents. The time of one
+//! without a time is now; with `--from TIME` such lines follow each other by a second from there, the same in each run. The whole file is read and checked before the first event is told. How far it came is written
 //! beside the spool, so that a restart goes on from there, unless the spool is a new one.
 
-use collector_core::{CollectedItem, CollectionCapabilities, EventSource, Launch, Sink, SourceCaps};
+use collector_core::{CollectionCapabilities, CollectionEvent, EventSource, Launch, Sink, SourceCaps};
 use collector_core::{SourceDescription, SourceError};
 use daemoneye_lib::models::jsonl::{JsonlError, Recording};
-use daemoneye_lib::models::time::now_ns;
-use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::models::time::{self, now_ns};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+const DOMAINS: [&str; 4] = ["process", "network", "filesystem", "performance"];
+const SECOND: i64 = 1_000_000_000;
 /// The largest file.
 const MAX_BYTES: u64 = 256 << 20;
 /// Between two notes of how far it came; a crash repeats at most so many events.
@@ -24,7 +25,10 @@ const NOTE_EVERY: usize = 1_000;
 /// Why a file cannot be replayed.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
-    #[error("name one file of events: [collectors.NAME] command = [\"daemoneye-replay\", \"/path/events.jsonl\"]")]
+    #[error(
+        "name one file of events: [collectors.NAME] command = [\"daemoneye-replay\", \"/path/events.jsonl\"]; \
+         \"--from\" and a time may follow"
+    )]
     Usage,
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
@@ -37,13 +41,22 @@ enum ReplayError {
 struct Replay {
     path: PathBuf,
     text: String,
+    /// From when lines without a time follow each other.
+    from: Option<i64>,
     /// Where it is noted how far it came.
     note: PathBuf,
 }
 
 impl Replay {
     fn open(launch: &Launch) -> Result<Self, ReplayError> {
-        let [path] = &launch.arguments[..] else { return Err(ReplayError::Usage) };
+        let (path, from) = match &launch.arguments[..] {
+            [path] => (path, None),
+            [path, flag, from] if flag == "--from" => {
+                let from = from.to_str().and_then(time::parse).ok_or(ReplayError::Usage)?;
+                (path, Some(from))
+            }
+            _ => return Err(ReplayError::Usage),
+        };
         let path = PathBuf::from(path);
         let failed = |source| ReplayError::Io { path: path.clone(), source };
         let bytes = fs::metadata(&path).map_err(failed)?.len();
@@ -52,7 +65,7 @@ impl Replay {
         }
         let text = fs::read_to_string(&path).map_err(failed)?;
         check(&text).map_err(|source| ReplayError::Line { path: path.clone(), source })?;
-        Ok(Self { path, text, note: launch.data_dir.join(&launch.name).join("replayed") })
+        Ok(Self { path, text, from, note: launch.data_dir.join(&launch.name).join("replayed") })
     }
 }
 
@@ -71,8 +84,8 @@ impl EventSource for Replay {
         SourceDescription {
             mode: "replay".into(),
             mode_reason: format!("recorded events of {}", self.path.display()),
-            caps: SourceCaps::PROCESS,
-            capabilities: CollectionCapabilities { domains: vec!["process".into()], ..Default::default() },
+            caps: SourceCaps::PROCESS | SourceCaps::NETWORK | SourceCaps::FILESYSTEM | SourceCaps::PERFORMANCE,
+            capabilities: CollectionCapabilities { domains: DOMAINS.map(str::to_owned).to_vec(), ..Default::default() },
             limitations: vec!["events are recorded ones, not those of this host".into()],
         }
     }
@@ -84,12 +97,14 @@ impl EventSource for Replay {
         let mut count = 0;
         for (number, line) in lines(&self.text) {
             // Also what was told earlier: later lines refer to it.
-            let event = recording.event_at(line, number, now_ns())?;
+            let after = i64::try_from(number).unwrap_or(0).saturating_mul(SECOND);
+            let otherwise = self.from.map_or_else(now_ns, |from| from.saturating_add(after));
+            let event = recording.event_at(line, number, otherwise)?;
             count += 1;
             if count <= done {
                 continue;
             }
-            sink.emit(CollectedItem { item: Some(Item::Process(event)) })?;
+            sink.emit(CollectionEvent::from(event))?;
             if count % NOTE_EVERY == 0 {
                 sink.flush()?;
                 fs::write(&self.note, format!("{epoch} {count}\n"))?;

@@ -12,6 +12,7 @@ pub(crate) use table::{Known, Table};
 use crate::boot::Boot;
 use crate::provenance as why;
 use crate::scan::{Glance, Interrupted, Observed, Visitor, usage};
+use crate::snapshot::{self, Parts};
 use daemoneye_lib::models::columns::{PROCESS, Value};
 use daemoneye_lib::models::{key::process_key, time::now_ns};
 use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
@@ -35,22 +36,42 @@ pub(crate) struct Pass<'a> {
     tell: &'a mut Tell<'a>,
     /// Of the process at hand, since the scan before.
     usage: Option<f64>,
+    /// Where the scan is a snapshot.
+    snapshot: Option<Parts>,
 }
 
 impl<'a> Pass<'a> {
     /// A pass for the scan of this number, which no scan before had.
     pub(crate) fn new(boot: &'a Boot, table: &'a mut Table, scan: u64, tell: &'a mut Tell<'a>) -> Self {
-        Self { boot, table, scan, tell, usage: None }
+        Self { boot, table, scan, tell, usage: None, snapshot: None }
     }
 
-    /// Tells the end of every process that this scan, which has come to its end, did not meet.
+    /// The same, which tells beside the events what each process uses.
+    pub(crate) fn with_snapshot(self) -> Self {
+        Self { snapshot: Some(Parts::of(self.scan)), ..self }
+    }
+
+    /// Tells the end of every process that this scan, which has come to its end, did not meet, and the rest of the snapshot.
     pub(crate) fn finish(self) -> Result<(), Interrupted> {
-        let Self { boot, table, scan, tell, .. } = self;
+        let Self { boot, table, scan, tell, snapshot, .. } = self;
+        if let Some(part) = snapshot.and_then(|mut parts| parts.rest()) {
+            tell(part)?;
+        }
         for pid in table.not_met_in(scan) {
             if let Some(known) = table.get(pid) {
                 tell(exit(boot, pid, known))?;
             }
             table.remove(pid);
+        }
+        Ok(())
+    }
+
+    /// Adds a process that the table knows to the snapshot, where there is one.
+    fn note_use(&mut self, glance: &Glance<'_>, usage: Option<f64>) -> Result<(), Interrupted> {
+        if let (Some(parts), Some(known)) = (&mut self.snapshot, self.table.get(glance.pid))
+            && let Some(part) = parts.add(snapshot::row(self.boot, glance, known.ppid, known.uid, usage))
+        {
+            (self.tell)(part)?;
         }
         Ok(())
     }
@@ -76,7 +97,9 @@ impl Visitor for Pass<'_> {
         self.usage = usage(spent, glance.at.saturating_sub(known.cpu_at));
         (known.cpu_ticks, known.cpu_at) = (glance.stat.cpu_ticks, glance.at);
         // Having ended is no change of identity, and what is left of a process looks like nothing it was.
-        Ok(!glance.is_ending() && (due || glance.news || known.glance != glance.digest()))
+        let wanted = !glance.is_ending() && (due || glance.news || known.glance != glance.digest());
+        self.note_use(glance, self.usage)?;
+        Ok(wanted)
     }
 
     fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted> {
@@ -95,11 +118,15 @@ impl Visitor for Pass<'_> {
         };
         let (scan, digest) = (self.scan, glance.digest());
         if let Some(event_type) = event_type {
-            let event_time = record.collection_time;
+            let (event_time, usage) = (record.collection_time, record.cpu_usage);
             // The event takes the record; what the table keeps of it is a small part.
             let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
             (self.tell)(event(event_type, event_time, record))?;
             self.table.put(glance.pid, kept);
+            if event_type == EventType::Seen {
+                // Of all others the first look was enough.
+                self.note_use(glance, usage)?;
+            }
         } else if let Some(known) = self.table.get_mut(glance.pid) {
             known.glance = digest;
         }

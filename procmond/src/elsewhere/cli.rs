@@ -1,52 +1,23 @@
 //! The program on systems other than Linux: the same flags, the same poller, with `portable` to read the processes.
 
+use crate::flags::{Arguments, Command, ScanFormat};
 use crate::limitations::View;
 use crate::mask::Masker;
 use crate::memory::{self, Keeper};
-use crate::pace::Pace;
+use crate::pace::{Pace, Wanted};
 use crate::poller::{self, Poller};
 use crate::portable::{self, Portable};
 use crate::print;
-use crate::reload::Wanted;
+use crate::snapshot::Due;
 use crate::source::PollSource;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::Parser as _;
 use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, LockError, Stop};
-use daemoneye_lib::cli::{CommonArgs, logging};
+use daemoneye_lib::cli::logging;
 use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond};
 use std::error::Error;
 use std::io::{self, BufWriter, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
-
-/// DaemonEye's process collector: watches the processes of this host and tells the agent.
-///
-/// Usually the agent starts it. It needs the agent's token, as a line on standard input, or the session key that it was
-/// given for one.
-#[derive(Debug, Parser)]
-#[command(name = "procmond", version)]
-struct Arguments {
-    #[command(flatten)]
-    common: CommonArgs,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print what one scan sees, and end
-    Scan {
-        /// How processes are printed
-        #[arg(long, value_enum, default_value = "jsonl")]
-        format: ScanFormat,
-    },
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum ScanFormat {
-    /// A JSON object on each line
-    #[value(alias = "json")]
-    Jsonl,
-}
 
 /// Why procmond ended with a failure.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +90,13 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
         None
     });
     let boot = poller::settle(portable::boot(), memory.as_ref());
-    let (_same, wanted) = tokio::sync::watch::channel(Wanted::from(&config.app));
+    let (_same, wanted) = tokio::sync::watch::channel(Wanted::from(config));
     let source = PollSource {
         poller: Poller::new(portable(config), boot, memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted,
         keeper: Keeper::new(known),
+        snapshots: Due::default(),
         view: View::of_this_process(),
         tasks: None,
     };

@@ -4,11 +4,13 @@ use super::budget::Budget;
 use super::{Digester, Outcome, Version};
 use crate::reader::{FileId, Unreadable, identify_open};
 use rustix::buffer::spare_capacity;
-use rustix::fd::{AsRawFd as _, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 use sha2::{Digest as _, Sha256};
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -49,12 +51,32 @@ impl Handle {
     }
 
     /// What is at a path whose last part is no link.
-    pub(crate) fn of_path(path: &Path) -> Result<Self, Unreadable> {
+    pub(super) fn of_path(path: &Path) -> Result<Self, Unreadable> {
         Self::open(path, OFlags::NOFOLLOW)
     }
 
+    /// The root directory.
+    pub(crate) fn root() -> Result<Self, Unreadable> {
+        Self::open(Path::new("/"), OFlags::DIRECTORY)
+    }
+
+    /// What has this name in this directory; a link is not followed.
+    pub(crate) fn step(&self, name: &OsStr) -> Result<Self, Unreadable> {
+        Self::open_at(self.fd.as_fd(), Path::new(name), OFlags::NOFOLLOW)
+    }
+
+    /// The text of this link.
+    pub(crate) fn link(&self) -> Result<PathBuf, Unreadable> {
+        let text = rustix::fs::readlinkat(&self.fd, "", Vec::new())?;
+        Ok(OsString::from_vec(text.into_bytes()).into())
+    }
+
     fn open(path: &Path, flags: OFlags) -> Result<Self, Unreadable> {
-        let fd = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty()) {
+        Self::open_at(CWD, path, flags)
+    }
+
+    fn open_at(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<Self, Unreadable> {
+        let fd = match rustix::fs::openat(dir, path, OFlags::PATH | OFlags::CLOEXEC | flags, Mode::empty()) {
             Err(Errno::NOTDIR) => return Err(Unreadable::Gone),
             opened => opened?,
         };

@@ -61,10 +61,11 @@ pub(super) fn in_settings(names: &Names, text: &str, first: bool, found: &mut Ve
             continue;
         }
         let (name, start) = name_before(text.get(..equals).unwrap_or_default());
-        if !names.is_secret(name) {
+        let before = text.get(..start).and_then(|before| before.chars().next_back());
+        let signature = matches!(before, Some('&' | '?')) && Names::is_signature(name);
+        if !signature && !names.is_secret(name) {
             continue;
         }
-        let before = text.get(..start).and_then(|before| before.chars().next_back());
         let value = text.get(equals + 1..).unwrap_or_default();
         let length = match before {
             Some('&' | '?') => value.find(['&', '#', '"', '\'', ' ']),

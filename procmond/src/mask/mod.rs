@@ -10,6 +10,7 @@
 
 mod assignments;
 mod names;
+mod piped;
 mod reader;
 #[cfg(test)]
 mod tests;

@@ -21,10 +21,20 @@ const ENDINGS: &[&str] = &[
     "keypass",
     "storepass",
     "connectionstring",
+    "requirepass",
+    "masterauth",
+    "xamzsignature",
+    "xgoogsignature",
 ];
 
 /// What the last part of a secret's name is, where a name as a whole may end so by chance (`compass`).
 const LAST_PARTS: &[&str] = &["pass", "pw", "psk", "jwt", "bearer", "sshpass"];
+
+/// Flags that end like those of secrets, and name a file.
+const FILES: &[&str] = &["auth-user-pass", "http-proxy-user-pass"];
+
+/// Flags whose value is `user:secret`, without separators and in lower case.
+const CREDENTIALS: &[&str] = &["auth", "basicauth", "httpauth", "httpbasicauth", "proxyauth", "creds", "credentials"];
 
 /// A flag that begins so takes no secret: `--no-password`, `--ask-pass`.
 const QUESTIONS: &[&str] = &[
@@ -75,7 +85,19 @@ impl Names {
         let name = flag.trim_start_matches('-');
         let first = name.split(['-', '_']).next().unwrap_or_default();
         let asks = first.len() < name.len() && QUESTIONS.iter().any(|word| first.eq_ignore_ascii_case(word));
-        !asks && (self.is_secret(name) || name.eq_ignore_ascii_case("pwd"))
+        let file = FILES.iter().any(|file| name.eq_ignore_ascii_case(file));
+        !asks && !file && (self.is_secret(name) || name.eq_ignore_ascii_case("pwd"))
+    }
+
+    /// Whether the value of this flag is a user with a secret.
+    pub(super) fn is_credentials_flag(flag: &str) -> bool {
+        let flat = Flat::of(flag.trim_start_matches('-'));
+        CREDENTIALS.iter().any(|name| name.as_bytes() == flat.bytes())
+    }
+
+    /// Whether this name in the query of a URL is that of a signature, with which alone the URL is good for something.
+    pub(super) fn is_signature(name: &str) -> bool {
+        name.eq_ignore_ascii_case("sig") || name.eq_ignore_ascii_case("signature")
     }
 
     pub(super) fn is_header(name: &str) -> bool {

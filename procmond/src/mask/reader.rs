@@ -2,6 +2,7 @@
 
 use super::assignments::{self, Header, is_scheme};
 use super::names::Names;
+use super::piped::Piped;
 use super::tools::{self, Form, Place, Tool};
 use super::words;
 use std::ops::Range;
@@ -29,12 +30,14 @@ pub(super) fn arguments(names: &Names, values: &mut [String], mut each: impl FnM
 /// Reads a text as a command line of its own; `base` is where it stands.
 fn nested(names: &Names, text: &str, base: usize, depth: u8, found: &mut Vec<Range<usize>>) {
     let mut reader = Reader::new(names);
+    let mut piped = Piped::default();
     words::split(text, depth < DEPTH, |word| {
         if word.begins {
             reader.begin();
         }
         let mut own = Vec::new();
         let place = word.place.start;
+        piped.word(text, &word, |secret| found.push(base + secret.start..base + secret.end));
         let quoted = !word.quoted.is_empty();
         let whole = reader.word(text.get(word.place).unwrap_or_default(), (false, quoted), &mut own);
         found.extend(own.into_iter().map(|secret| base + place + secret.start..base + place + secret.end));
@@ -66,16 +69,29 @@ struct Reader<'a> {
     takes_command: bool,
     /// No word of this command has been read yet.
     first: bool,
+    /// The last word of the tool's that secrets stand behind, where it was the last one.
+    behind: Option<&'static str>,
+    /// After so many words come secrets in this form.
+    tail: Option<(usize, Form)>,
 }
 
 impl<'a> Reader<'a> {
     fn new(names: &'a Names) -> Self {
-        Self { names, tool: None, armed: false, expected: Expected::Anything, takes_command: false, first: true }
+        Self {
+            names,
+            tool: None,
+            armed: false,
+            expected: Expected::Anything,
+            takes_command: false,
+            first: true,
+            behind: None,
+            tail: None,
+        }
     }
 
     /// Another command begins.
     fn begin(&mut self) {
-        (self.tool, self.first) = (None, true);
+        (self.tool, self.first, self.tail) = (None, true, None);
         if matches!(self.expected, Expected::Secret(_)) {
             self.expected = Expected::Anything;
         }
@@ -97,16 +113,24 @@ impl<'a> Reader<'a> {
                 found.push(0..text.len());
                 return true;
             }
-            Expected::Secret(form) if !looks_like_flag(text) => {
+            Expected::Secret(form) if is_value(text, form) => {
                 found.extend(form.secret(text));
                 return true;
             }
             _ => {}
         }
+        let in_tail = self.tail(text);
+        if let Some(secret) = in_tail.flatten().and_then(|form| form.secret(text)) {
+            found.push(secret);
+            return true;
+        }
         if text.len() < 2 {
             return false;
         }
-        self.know_tool(text, first);
+        if in_tail.is_none() {
+            self.know_tool(text, first);
+            self.begin_tail(text);
+        }
         if self.tool_flag(text, found) {
             return true;
         }
@@ -133,6 +157,14 @@ impl<'a> Reader<'a> {
             let flag = !text.contains(['=', ':']) && !spaced && self.names.is_secret_flag(text);
             if flag {
                 self.expected = Expected::Secret(Form::Whole);
+            } else if let Some((name, value)) =
+                text.split_once('=').filter(|(name, _)| Names::is_credentials_flag(name))
+            {
+                let start = name.len() + 1;
+                let secret = Form::Credentials.secret(value);
+                found.extend(secret.map(|secret| start + secret.start..start + secret.end));
+            } else if text.starts_with("--") && Names::is_credentials_flag(text) {
+                self.expected = Expected::Secret(Form::Credentials);
             }
             self.takes_command = text.ends_with('c') && !text.starts_with("--") && text.len() <= 5;
         } else if text.starts_with(['"', '\'']) && text.ends_with(':') {
@@ -142,6 +174,30 @@ impl<'a> Reader<'a> {
             }
         }
         spaced && found[before..].iter().any(|secret| secret.end == text.len())
+    }
+
+    /// Counts a word that may stand before secrets, or be one, then in the form that is given; `None` for any other.
+    fn tail(&mut self, text: &str) -> Option<Option<Form>> {
+        let (skip, form) = self.tail?;
+        if skip > 0 && !text.starts_with('-') {
+            self.tail = Some((skip - 1, form));
+            return Some(None);
+        }
+        (skip == 0 && !looks_like_flag(text)).then_some(Some(form))
+    }
+
+    /// Secrets may stand behind this word.
+    fn begin_tail(&mut self, text: &str) {
+        let tails = self.tool.map_or(&[][..], |tool| tool.tails);
+        let last = self.behind.take();
+        for tail in tails {
+            let before = tail.behind.len() < 2 || last == tail.behind.first().copied();
+            if before && tail.behind.last().is_some_and(|word| is_word(text, word)) {
+                let skip = self.tail.map_or(tail.skip, |(skip, _)| skip.min(tail.skip));
+                self.tail = Some((skip, tail.form));
+            }
+        }
+        self.behind = tails.iter().filter_map(|tail| tail.behind.first()).find(|word| **word == text).copied();
     }
 
     /// A tool may stand behind others that start it; one whose secrets are no flags must stand first.
@@ -196,6 +252,20 @@ impl<'a> Reader<'a> {
         }
         false
     }
+}
+
+/// Whether the text is this word, or has the letter of this short flag among its own.
+fn is_word(text: &str, word: &str) -> bool {
+    match word.strip_prefix('-') {
+        Some(letter) => text.strip_prefix('-').is_some_and(|own| !own.starts_with('-') && own.contains(letter)),
+        None => text == word,
+    }
+}
+
+/// Whether this word, where a secret in this form is expected, is none of another kind.
+fn is_value(text: &str, form: Form) -> bool {
+    let other = looks_like_flag(text) || form == Form::Credentials && text.contains("://");
+    !other
 }
 
 /// Two dashes and a letter, or a dash and one letter: then a flag before it had no value.

@@ -133,6 +133,81 @@ const CASES: &[(&str, &str)] = &[
     ("nmcli ¦ dev ¦ wifi ¦ connect ¦ net1 ¦ password ¦ x", "nmcli ¦ dev ¦ wifi ¦ connect ¦ net1 ¦ password ¦ ***"),
     ("aws ¦ configure ¦ set ¦ aws_secret_access_key ¦ x", "aws ¦ configure ¦ set ¦ aws_secret_access_key ¦ ***"),
     ("skopeo ¦ copy ¦ --dest-creds=u:x ¦ a ¦ b", "skopeo ¦ copy ¦ --dest-creds=u:*** ¦ a ¦ b"),
+    ("redis-server ¦ --port ¦ 6379 ¦ --requirepass ¦ x", "redis-server ¦ --port ¦ 6379 ¦ --requirepass ¦ ***"),
+    ("redis-server ¦ --masterauth ¦ x ¦ --appendonly ¦ yes", "redis-server ¦ --masterauth ¦ *** ¦ --appendonly ¦ yes"),
+    ("redis-cli ¦ config ¦ set ¦ requirepass ¦ x", "redis-cli ¦ config ¦ set ¦ requirepass ¦ ***"),
+    ("mysqladmin ¦ -u ¦ root ¦ password ¦ x", "mysqladmin ¦ -u ¦ root ¦ password ¦ ***"),
+    ("mysqladmin ¦ -px ¦ status", "mysqladmin ¦ -p*** ¦ status"),
+    ("mysqladmin ¦ -u ¦ root ¦ -p ¦ status", "mysqladmin ¦ -u ¦ root ¦ -p ¦ status"),
+    ("htpasswd ¦ -b ¦ /etc/users ¦ u ¦ x", "htpasswd ¦ -b ¦ /etc/users ¦ u ¦ ***"),
+    ("htpasswd ¦ -cbB ¦ /etc/users ¦ mysql ¦ a=b", "htpasswd ¦ -cbB ¦ /etc/users ¦ mysql ¦ ***"),
+    ("htpasswd ¦ -nb ¦ u ¦ x", "htpasswd ¦ -nb ¦ u ¦ ***"),
+    ("htpasswd ¦ -n ¦ -b ¦ u ¦ x", "htpasswd ¦ -n ¦ -b ¦ u ¦ ***"),
+    ("htpasswd ¦ -b ¦ -C ¦ 12 ¦ f ¦ u ¦ x", "htpasswd ¦ -b ¦ -C ¦ 12 ¦ f ¦ *** ¦ ***"),
+    ("htpasswd ¦ -c ¦ /etc/users ¦ u", "htpasswd ¦ -c ¦ /etc/users ¦ u"),
+    ("htpasswd ¦ -n ¦ u", "htpasswd ¦ -n ¦ u"),
+    ("rabbitmqctl ¦ -n ¦ node ¦ add_user ¦ u ¦ x", "rabbitmqctl ¦ -n ¦ node ¦ add_user ¦ u ¦ ***"),
+    (
+        "docker ¦ exec ¦ c ¦ rabbitmqctl ¦ change_password ¦ u ¦ x",
+        "docker ¦ exec ¦ c ¦ rabbitmqctl ¦ change_password ¦ u ¦ ***",
+    ),
+    ("rabbitmqctl ¦ set_permissions ¦ u ¦ a ¦ b ¦ c", "rabbitmqctl ¦ set_permissions ¦ u ¦ a ¦ b ¦ c"),
+    ("sh ¦ -c ¦ rabbitmqctl add_user u x && ls a b", "sh ¦ -c ¦ rabbitmqctl add_user u *** && ls a b"),
+    ("mc ¦ alias ¦ set ¦ s3 ¦ https://h ¦ KEY ¦ x", "mc ¦ alias ¦ set ¦ s3 ¦ https://h ¦ KEY ¦ ***"),
+    ("mc ¦ admin ¦ user ¦ add ¦ s3 ¦ u ¦ x", "mc ¦ admin ¦ user ¦ add ¦ s3 ¦ u ¦ ***"),
+    ("mc ¦ alias ¦ list ¦ s3", "mc ¦ alias ¦ list ¦ s3"),
+    ("mc ¦ cp ¦ -r ¦ a ¦ b ¦ c ¦ d ¦ s3/set", "mc ¦ cp ¦ -r ¦ a ¦ b ¦ c ¦ d ¦ s3/set"),
+    ("vault ¦ login ¦ hvs.x", "vault ¦ login ¦ ***"),
+    (
+        "vault ¦ login ¦ -method=userpass ¦ username=u ¦ password=x",
+        "vault ¦ login ¦ -method=userpass ¦ username=u ¦ password=***",
+    ),
+    ("vault ¦ login ¦ -no-print", "vault ¦ login ¦ -no-print"),
+    ("vault ¦ kv ¦ get ¦ secret/login", "vault ¦ kv ¦ get ¦ secret/login"),
+    ("app ¦ --basic-auth ¦ u:x ¦ --auth=u:y ¦ -v", "app ¦ --basic-auth ¦ u:*** ¦ --auth=u:*** ¦ -v"),
+    ("app ¦ --auth ¦ https://u:x@h/", "app ¦ --auth ¦ https://u:***@h/"),
+    ("initdb ¦ --auth=md5 ¦ --auth-host ¦ a:b", "initdb ¦ --auth=md5 ¦ --auth-host ¦ a:b"),
+    ("app ¦ --auth ¦ none ¦ --auth ¦ https://h:8443/ ¦ a:b", "app ¦ --auth ¦ none ¦ --auth ¦ https://h:8443/ ¦ a:b"),
+    ("curl ¦ -b ¦ session=x; user=u ¦ https://h", "curl ¦ -b ¦ session=*** ¦ https://h"),
+    ("curl ¦ -sb ¦ session=x ¦ --cookie=a=b", "curl ¦ -sb ¦ session=*** ¦ --cookie=a=***"),
+    ("curl ¦ -b ¦ cookies.txt ¦ -c ¦ jar=1 ¦ https://h", "curl ¦ -b ¦ cookies.txt ¦ -c ¦ jar=1 ¦ https://h"),
+    ("azcopy ¦ cp ¦ a ¦ https://h/c?sv=1&sig=x%3D&se=2", "azcopy ¦ cp ¦ a ¦ https://h/c?sv=1&sig=***&se=2"),
+    (
+        "curl ¦ https://h/o?X-Amz-Credential=K&X-Amz-Signature=x&e=1",
+        "curl ¦ https://h/o?X-Amz-Credential=K&X-Amz-Signature=***&e=1",
+    ),
+    (
+        "app ¦ X-Amz-Signature=x ¦ https://h/?Expires=1&Signature=y",
+        "app ¦ X-Amz-Signature=*** ¦ https://h/?Expires=1&Signature=***",
+    ),
+    (
+        "app ¦ sig=11 ¦ --signature=a.sig ¦ https://h/?design=x",
+        "app ¦ sig=11 ¦ --signature=a.sig ¦ https://h/?design=x",
+    ),
+    (
+        "openvpn ¦ --config ¦ c ¦ --auth-user-pass ¦ /etc/vpn/login",
+        "openvpn ¦ --config ¦ c ¦ --auth-user-pass ¦ /etc/vpn/login",
+    ),
+    (
+        "openvpn ¦ --http-proxy-user-pass ¦ /x ¦ --askpass ¦ /y",
+        "openvpn ¦ --http-proxy-user-pass ¦ /x ¦ --askpass ¦ /y",
+    ),
+    // What one command writes into another.
+    ("sh ¦ -c ¦ echo x | sudo -S id", "sh ¦ -c ¦ echo *** | sudo -S id"),
+    ("sh ¦ -c ¦ echo -n 'x y' |/usr/bin/sudo -u u -kS id", "sh ¦ -c ¦ echo -n '***' |/usr/bin/sudo -u u -kS id"),
+    (
+        "sh ¦ -c ¦ printf '%s\\n' x | docker login --password-stdin h",
+        "sh ¦ -c ¦ printf '%s\\n' *** | docker login --password-stdin h",
+    ),
+    (
+        "sh ¦ -c ¦ echo u:x | chpasswd; echo x | passwd --stdin u",
+        "sh ¦ -c ¦ echo *** | chpasswd; echo *** | passwd --stdin u",
+    ),
+    ("sh ¦ -c ¦ ssh h \"echo x | sudo -S id\"", "sh ¦ -c ¦ ssh h \"echo *** | sudo -S id\""),
+    ("sh ¦ -c ¦ echo 1 | sudo tee /proc/sys/x", "sh ¦ -c ¦ echo 1 | sudo tee /proc/sys/x"),
+    ("sh ¦ -c ¦ echo x; sudo -S id", "sh ¦ -c ¦ echo x; sudo -S id"),
+    ("sh ¦ -c ¦ echo x || sudo -S id", "sh ¦ -c ¦ echo x || sudo -S id"),
+    ("sh ¦ -c ¦ echo x | sort -S 1M", "sh ¦ -c ¦ echo x | sort -S 1M"),
     // The same flags of others.
     ("nmap ¦ -p ¦ 80 ¦ h", "nmap ¦ -p ¦ 80 ¦ h"),
     ("ssh ¦ -p ¦ 2222 ¦ u@h", "ssh ¦ -p ¦ 2222 ¦ u@h"),
@@ -229,6 +304,9 @@ fn hostile_text_takes_linear_time() {
         "@",
         "&x=",
         ",token=\\,",
+        "echo a | sudo -S ",
+        "htpasswd -b ",
+        "--auth a:",
     ] {
         let mut values = vec![part.repeat(size / part.len())];
         Masker::new(&[]).arguments(&mut values);
@@ -248,7 +326,7 @@ proptest! {
     fn text_of_these_pieces_is_read_without_a_panic(
         pieces in prop::collection::vec(prop::sample::select(vec![
             "'", "\"", "\\", " ", "=", ":", "://", "@", "/", "password", "-p", "--token", "mysql", "curl", "-u", "ü", "{", "}",
-            ",", ";", "Authorization:", "Bearer", "&", "?", "sqlplus", "pass:", "\n",
+            "sudo -S", "echo ", "|", "htpasswd", "-b", "--auth", ",", ";", "Authorization:", "Bearer", "&", "?", "sqlplus", "pass:", "\n",
         ]), 0..24),
         split: bool,
     ) {

@@ -11,8 +11,12 @@ pub(super) enum Form {
     After(char),
     /// As in `user/secret@database`.
     SlashAt,
+    /// It is the word, unless that is a setting or a flag.
+    Plain,
+    /// `user:secret`, unless it is a URL.
+    Credentials,
 }
-use Form::{After, SlashAt, Whole};
+use Form::{After, Credentials, Plain, SlashAt, Whole};
 
 impl Form {
     /// Where the secret is; quotes around the word are none of it.
@@ -23,6 +27,10 @@ impl Form {
         let text = word.get(inner.clone())?;
         let within = match self {
             Whole => 0..text.len(),
+            Plain if text.contains('=') || text.starts_with('-') => return None,
+            Plain => 0..text.len(),
+            Credentials if text.contains("://") => return None,
+            Credentials => text.find(':')? + 1..text.len(),
             After(mark) => text.find(mark)? + mark.len_utf8()..text.len(),
             SlashAt => {
                 let slash = text.find('/').filter(|at| *at > 0)?;
@@ -52,6 +60,15 @@ pub(super) struct Flag {
     pub(super) place: Place,
 }
 
+/// Secrets that stand behind others, without a flag.
+pub(super) struct Tail {
+    /// The words, one right behind the other, or the letter of a short flag, after which they come.
+    pub(super) behind: &'static [&'static str],
+    /// So many words that are no flags come first. Since a flag may have a value, all that follow may be secrets.
+    pub(super) skip: usize,
+    pub(super) form: Form,
+}
+
 /// A tool's flags.
 pub(super) struct Tool {
     pub(super) flags: &'static [Flag],
@@ -59,6 +76,7 @@ pub(super) struct Tool {
     pub(super) only_after: Option<&'static str>,
     /// How a secret stands in words that are no flags.
     pub(super) operands: Option<Form>,
+    pub(super) tails: &'static [Tail],
 }
 
 const fn flag(text: &'static str, form: Form, place: Place) -> Flag {
@@ -66,14 +84,20 @@ const fn flag(text: &'static str, form: Form, place: Place) -> Flag {
 }
 
 const fn tool(flags: &'static [Flag]) -> Tool {
-    Tool { flags, only_after: None, operands: None }
+    Tool { flags, only_after: None, operands: None, tails: &[] }
+}
+
+const fn tail(behind: &'static [&'static str], skip: usize, form: Form) -> Tail {
+    Tail { behind, skip, form }
 }
 
 static MYSQL: Tool = tool(&[flag("-p", Whole, Glued)]);
+static MYSQL_ADMIN: Tool = tool(&[flag("-p", Whole, Glued), flag("password", Whole, Next)]);
 static SHORT_P: Tool = tool(&[flag("-p", Whole, Both)]);
 static LARGE_P: Tool = tool(&[flag("-P", Whole, Both)]);
 static LOGIN: Tool = Tool { only_after: Some("login"), ..tool(&[flag("-p", Whole, Both)]) };
-static REDIS: Tool = tool(&[flag("-a", Whole, Next)]);
+static REDIS: Tool =
+    tool(&[flag("-a", Whole, Next), flag("requirepass", Whole, Next), flag("masterauth", Whole, Next)]);
 static LDAP: Tool = tool(&[flag("-w", Whole, Both), flag("-s", Whole, Next), flag("-a", Whole, Next)]);
 static LDAP_SEARCH: Tool = tool(&[flag("-w", Whole, Both)]);
 static SAMBA: Tool = tool(&[flag("-U", After('%'), Both), flag("--user", After('%'), Both)]);
@@ -84,6 +108,8 @@ static CURL: Tool = tool(&[
     flag("--proxy-user", After(':'), Both),
     flag("-E", After(':'), Both),
     flag("--cert", After(':'), Both),
+    flag("-b", After('='), Both),
+    flag("--cookie", After('='), Both),
 ]);
 static HTTPIE: Tool = tool(&[flag("-a", After(':'), Both), flag("--auth", After(':'), Both)]);
 static SKOPEO: Tool = tool(&[
@@ -104,6 +130,20 @@ static SNMP: Tool = tool(&[flag("-A", Whole, Both), flag("-X", Whole, Both), fla
 static SSH_KEYGEN: Tool = tool(&[flag("-N", Whole, Both), flag("-P", Whole, Both)]);
 static NETWORK: Tool = tool(&[flag("password", Whole, Next), flag("psk", Whole, Next)]);
 static AWS: Tool = tool(&[flag("aws_secret_access_key", Whole, Next), flag("aws_session_token", Whole, Next)]);
+static HTPASSWD: Tool = Tool { tails: &[tail(&["-b"], 2, Whole), tail(&["-n"], 1, Whole)], ..tool(&[]) };
+static RABBIT: Tool = Tool {
+    tails: &[
+        tail(&["add_user"], 1, Whole),
+        tail(&["change_password"], 1, Whole),
+        tail(&["authenticate_user"], 1, Whole),
+    ],
+    ..tool(&[])
+};
+static MINIO: Tool = Tool {
+    tails: &[tail(&["alias", "set"], 3, Whole), tail(&["host", "add"], 3, Whole), tail(&["user", "add"], 2, Whole)],
+    ..tool(&[])
+};
+static VAULT: Tool = Tool { tails: &[tail(&["login"], 0, Plain)], ..tool(&[]) };
 /// Started by others, and their flags are none of those.
 static OTHER: Tool = tool(&[]);
 static ORACLE: Tool = Tool { operands: Some(SlashAt), ..tool(&[]) };
@@ -111,10 +151,12 @@ static ORACLE: Tool = Tool { operands: Some(SlashAt), ..tool(&[]) };
 /// The tool of this name, if its flags are known.
 pub(super) fn find(name: &str) -> Option<&'static Tool> {
     Some(match name {
-        "mysql" | "mysqldump" | "mysqladmin" | "mysqlimport" | "mysqlshow" | "mysqlcheck" | "mysqlslap"
-        | "mysqlbinlog" | "mysqlsh" | "mysqlpump" | "mysql_upgrade" | "mariadb" | "mariadb-dump" | "mariadb-admin"
-        | "mariadb-import" | "mariadb-show" | "mariadb-check" | "mariadb-binlog" | "mariadb-backup" | "mariabackup"
-        | "xtrabackup" => &MYSQL,
+        "mysqladmin" | "mariadb-admin" => &MYSQL_ADMIN,
+        "mysql" | "mysqldump" | "mysqlimport" | "mysqlshow" | "mysqlcheck" | "mysqlslap" | "mysqlbinlog"
+        | "mysqlsh" | "mysqlpump" | "mysql_upgrade" | "mariadb" | "mariadb-dump" | "mariadb-import"
+        | "mariadb-show" | "mariadb-check" | "mariadb-binlog" | "mariadb-backup" | "mariabackup" | "xtrabackup" => {
+            &MYSQL
+        }
         "sshpass" | "mongo" | "mongosh" | "mongodump" | "mongorestore" | "mongoexport" | "mongoimport"
         | "mongostat" | "mongotop" | "rdesktop" | "useradd" | "usermod" | "ncftp" | "ncftpget" | "ncftpput" => &SHORT_P,
         "sqlcmd" | "bcp" | "isql" | "tsql" | "ipmitool" | "mosquitto_pub" | "mosquitto_sub" | "zip" | "unzip" => {
@@ -139,6 +181,10 @@ pub(super) fn find(name: &str) -> Option<&'static Tool> {
         "nmcli" | "iwctl" | "wpa_cli" => &NETWORK,
         "aws" => &AWS,
         "sqlplus" | "rman" | "exp" | "imp" | "expdp" | "impdp" | "sqlldr" => &ORACLE,
+        "htpasswd" => &HTPASSWD,
+        "rabbitmqctl" => &RABBIT,
+        "mc" | "mcli" => &MINIO,
+        "vault" | "bao" => &VAULT,
         "ssh" | "scp" | "sftp" | "rsync" | "sh" | "bash" => &OTHER,
         _ => return None,
     })

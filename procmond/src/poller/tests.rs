@@ -26,9 +26,13 @@ fn host() -> Rc<RefCell<FakeProc>> {
 }
 
 fn round(poller: &mut Poller<Shared>) -> Vec<Item> {
+    round_of(poller, false)
+}
+
+fn round_of(poller: &mut Poller<Shared>, snapshot: bool) -> Vec<Item> {
     let mut items = Vec::new();
     poller
-        .round(&mut |item| {
+        .round(snapshot, &mut |item| {
             items.push(item);
             Ok(())
         })
@@ -50,6 +54,11 @@ fn words(items: &[Item]) -> Vec<String> {
         Item::Process(event) => event.event_type().name().to_owned(),
         Item::Scan(scan) => format!("scan {} {}", scan.scan_id, if scan.full { "full" } else { "part" }),
         Item::Gap(gap) => format!("gap {}: {}", gap.kind, gap.reason),
+        Item::Snapshot(part) => {
+            let names = part.processes.iter().map(|process| process.name.as_deref().unwrap_or("?"));
+            format!("snapshot {} of {}", part.scan_id, names.collect::<Vec<_>>().join(", "))
+        }
+        other => panic!("{other:?} is nothing of procmond's"),
     };
     items.iter().map(word).collect()
 }
@@ -133,13 +142,47 @@ fn a_failed_scan_ends_nothing_and_is_a_gap() {
     round(&mut poller);
     host.borrow_mut().broken = true;
     for _ in 0..2 {
-        assert!(poller.round(&mut |item| panic!("{item:?}")).is_err());
+        assert!(poller.round(false, &mut |item| panic!("{item:?}")).is_err());
     }
     host.borrow_mut().broken = false;
     let told = words(&round(&mut poller));
     let [gap, summary] = &told[..] else { panic!("{told:?}") };
     assert!(gap.starts_with("gap scan_failed: cannot list the processes"), "{gap}");
     assert_eq!(summary, "scan 4 part");
+}
+
+#[test]
+fn a_snapshot_has_every_process_of_its_scan_once() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    let items = round_of(&mut poller, true);
+    assert_eq!(words(&items), ["seen", "seen", "snapshot 1 of init, web", "scan 1 full"]);
+    let Some(Item::Scan(summary)) = items.last() else { panic!("{items:?}") };
+    assert!(summary.snapshot);
+    assert_eq!(words(&round(&mut poller)), ["scan 2 part"]);
+
+    let mut processes = host.borrow().processes.clone();
+    let web = processes.remove(&2).unwrap();
+    processes.insert(2, FakeProcess { ppid: 9, ticks: 50, ..web.zombie() });
+    processes.insert(3, FakeProcess::new("new", 1, 9));
+    processes.insert(4, FakeProcess { gone: vec![c"status"], ..FakeProcess::new("vanishes", 1, 9) });
+    host.borrow_mut().processes = processes;
+    let items = round_of(&mut poller, true);
+    assert_eq!(words(&items), ["seen", "snapshot 3 of init, web, new", "scan 3 part"]);
+    let Item::Snapshot(part) = &items[1] else { panic!("{items:?}") };
+    let web = &part.processes[1];
+    assert_eq!(web.process_key, daemoneye_lib::models::key::process_key("b", 2, 2));
+    assert_eq!((web.pid, web.ppid, web.uid), (2, Some(1), Some(1000)), "as its events say");
+    assert_eq!(
+        (web.status.as_deref(), web.cpu_time_ns, web.memory_usage),
+        (Some("zombie"), Some(500_000_000), Some(40_960))
+    );
+    assert!(web.cpu_usage > Some(0.0) && web.collection_time > 0);
+    assert!(web.command_line.is_none() && web.provenance.is_empty(), "nothing that its events say is repeated");
+    assert!(prost::Message::encoded_len(web) < 100);
+
+    host.borrow_mut().processes.remove(&3);
+    assert_eq!(words(&round_of(&mut poller, true)), ["snapshot 4 of init, web", "exit", "scan 4 part"]);
 }
 
 #[test]

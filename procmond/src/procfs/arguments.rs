@@ -54,20 +54,23 @@ impl Arguments {
     }
 }
 
-/// At most this much of a variable's value is taken.
+/// At most this much of a variable's value is taken, and of all values together.
 const MAX_VALUE: usize = 4096;
+const MAX_VALUES: usize = 32 * 1024;
 
 /// The variables with these names, and whether a value was cut; of two with one name the first counts, as for getenv(3).
-pub(crate) fn variables(bytes: &[u8], names: &[&str]) -> (BTreeMap<String, String>, bool) {
+pub(crate) fn variables(bytes: &[u8], names: &[String]) -> (BTreeMap<String, String>, bool) {
     let mut found = BTreeMap::new();
-    let mut cut = false;
+    let (mut cut, mut left) = (false, MAX_VALUES);
     for variable in bytes.split(|byte| *byte == 0) {
         let Some(equals) = variable.iter().position(|byte| *byte == b'=') else { continue };
         let (name, value) = (&variable[..equals], &variable[equals + 1..]);
         let Some(name) = names.iter().find(|wanted| wanted.as_bytes() == name) else { continue };
-        if !found.contains_key(*name) {
-            cut |= value.len() > MAX_VALUE;
-            found.insert((*name).to_owned(), escape_bytes(value.get(..MAX_VALUE).unwrap_or(value)));
+        if !found.contains_key(name) {
+            let taken = value.get(..left.min(MAX_VALUE)).unwrap_or(value);
+            cut |= taken.len() < value.len();
+            left -= taken.len();
+            found.insert(name.clone(), escape_bytes(taken));
         }
     }
     (found, cut)
@@ -78,6 +81,10 @@ mod tests {
     use super::*;
     use daemoneye_lib::models::text::unescape;
     use proptest::prelude::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
 
     #[test]
     fn arguments_end_with_nul() {
@@ -109,12 +116,17 @@ mod tests {
     #[test]
     fn only_the_named_variables_are_taken() {
         let bytes = b"SECRET=1\0LD_PRELOAD=/x=y\0LD_PRELOAD=second\0LD_PRELOADED=no\0=\0junk";
-        let (found, cut) = variables(bytes, &["LD_PRELOAD", "SUDO_USER"]);
+        let (found, cut) = variables(bytes, &names(&["LD_PRELOAD", "SUDO_USER"]));
         assert_eq!(found, BTreeMap::from([("LD_PRELOAD".into(), "/x=y".into())]));
         assert!(!cut);
         let long = [b"SUDO_USER=".to_vec(), vec![b'u'; MAX_VALUE + 1]].concat();
-        let (found, cut) = variables(&long, &["SUDO_USER"]);
+        let (found, cut) = variables(&long, &names(&["SUDO_USER"]));
         assert!(cut && found["SUDO_USER"].len() == MAX_VALUE);
+        let many: Vec<String> = (0..64).map(|n| format!("V{n}")).collect();
+        let bytes: Vec<u8> =
+            many.iter().flat_map(|name| format!("{name}={}\0", "x".repeat(MAX_VALUE)).into_bytes()).collect();
+        let (found, cut) = variables(&bytes, &many);
+        assert!(cut && found.len() == 64 && found.values().map(String::len).sum::<usize>() == MAX_VALUES);
     }
 
     proptest! {
@@ -132,7 +144,7 @@ mod tests {
 
         #[test]
         fn no_environment_panics(bytes: Vec<u8>) {
-            let _ = variables(&bytes, &["A", ""]);
+            let _ = variables(&bytes, &names(&["A", ""]));
         }
     }
 }

@@ -25,7 +25,7 @@ fn fuzz_command_line() {
             let plain: Vec<u8> = bytes.iter().copied().filter(|byte| *byte != 0).collect();
             assert_eq!(joined, plain, "no byte is lost or made up");
         }
-        let _ = arguments::variables(bytes, &["A", "LD_PRELOAD"]);
+        let _ = arguments::variables(bytes, &["A".to_owned(), "LD_PRELOAD".to_owned()]);
     });
 }
 

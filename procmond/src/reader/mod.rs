@@ -53,6 +53,10 @@ impl FileId {
         (self.device, self.inode) == (other.device, other.inode)
     }
 
+    pub(crate) fn is_link(&self) -> bool {
+        FileType::from_raw_mode(self.mode.into()) == FileType::Symlink
+    }
+
     pub(crate) fn is_regular(&self) -> bool {
         FileType::from_raw_mode(self.mode.into()) == FileType::RegularFile
     }

@@ -1,9 +1,8 @@
 //! The second look at a process: everything that is read only of those whose whole record is wanted.
 
 use super::draft::{Draft, nothing_left};
-use super::{Aids, ENVIRONMENT, Glance};
+use super::{Aids, Glance};
 use crate::hashing::{self, Answer, Outcome, Source, Version};
-use crate::mask::Masker;
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
@@ -11,6 +10,7 @@ use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
 const MAX_STATUS: usize = 64 * 1024;
 const MAX_CGROUP: usize = 64 * 1024;
@@ -69,7 +69,7 @@ impl Details {
             program(proc, process, glance, aids, draft);
             let cwd = proc.link(process, c"cwd", &mut self.buffer).map(|()| escape_bytes(&self.buffer));
             draft.record.cwd = draft.take(&["cwd"], cwd);
-            self.environment(proc, process, &aids.masker, draft);
+            self.environment(proc, process, aids, draft);
         }
         self.namespaces(proc, process, draft);
         Ok(())
@@ -147,13 +147,17 @@ impl Details {
         None
     }
 
-    fn environment<P: ProcFs>(&mut self, proc: &P, process: &P::Process, masker: &Masker, draft: &mut Draft) {
+    fn environment<P: ProcFs>(&mut self, proc: &P, process: &P::Process, aids: &Aids, draft: &mut Draft) {
+        let names = Arc::clone(&aids.variables.borrow());
+        if names.is_empty() {
+            return draft.absent(&["environment"], why::NOT_COLLECTED);
+        }
         let read = proc.read(process, c"environ", MAX_ENVIRONMENT, &mut self.buffer);
         let Some(cut) = draft.take(&["environment"], read) else { return };
-        let (mut variables, value_cut) = arguments::variables(&self.buffer, &ENVIRONMENT);
+        let (mut variables, value_cut) = arguments::variables(&self.buffer, &names);
         let mut masked = false;
         for (name, value) in &mut variables {
-            masked |= masker.variable(name, value);
+            masked |= aids.masker.variable(name, value);
         }
         if masked {
             draft.masked("environment");

@@ -22,14 +22,17 @@ use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
 use crate::reader::{ProcFs, Unreadable};
 use awaited::Awaited;
+use daemoneye_lib::config::keys;
 use details::Details;
 use draft::Draft;
 use image::Files;
 use parents::Parents;
 use rustix::io::Errno;
+use std::sync::Arc;
+use tokio::sync::watch;
 
-/// Environment variables that records carry, where they are set.
-const ENVIRONMENT: [&str; 4] = ["LD_PRELOAD", "LD_LIBRARY_PATH", "SSH_CONNECTION", "SUDO_USER"];
+/// The environment variables that records carry, where they are set, as they are configured at the moment.
+pub type VariableNames = watch::Receiver<Arc<[String]>>;
 
 /// What records are made with beside the process itself.
 struct Aids {
@@ -39,6 +42,7 @@ struct Aids {
     masker: Masker,
     hashes: Option<Hashes>,
     awaited: Awaited,
+    variables: VariableNames,
 }
 
 /// Reads processes from a process table, with buffers that live as long as it does.
@@ -56,7 +60,7 @@ pub struct Scanner<P> {
 
 impl<P: ProcFs> Scanner<P> {
     /// A scanner of this boot's processes that reads at most so many bytes of a command line and masks the secrets in it.
-    /// It hashes nothing.
+    /// It hashes nothing, and takes the usual variables.
     pub fn new(proc: P, boot: Boot, max_command_line: usize) -> Self {
         Self {
             proc,
@@ -74,6 +78,7 @@ impl<P: ProcFs> Scanner<P> {
                 masker: Masker::new(&[]),
                 hashes: None,
                 awaited: Awaited::default(),
+                variables: watch::channel(keys::ENVIRONMENT.iter().map(ToString::to_string).collect()).1,
             },
         }
     }
@@ -82,6 +87,13 @@ impl<P: ProcFs> Scanner<P> {
     #[must_use]
     pub fn masking(mut self, masker: Masker) -> Self {
         self.aids.masker = masker;
+        self
+    }
+
+    /// The same with other variables of the environment.
+    #[must_use]
+    pub fn collecting(mut self, variables: VariableNames) -> Self {
+        self.aids.variables = variables;
         self
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess, file};
 use daemoneye_lib::proto::common::ProcessRecord;
+use std::collections::BTreeMap;
 
 static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
 
@@ -212,6 +213,23 @@ fn a_list_that_cannot_be_read_is_an_error() {
     let proc = FakeProc { broken: true, ..FakeProc::default() };
     let error = Scanner::new(proc, BOOT.clone(), 1).enumerate_processes(&mut All::default()).unwrap_err();
     assert!(error.to_string().starts_with("cannot list the processes in /proc: "), "{error}");
+}
+
+#[test]
+fn of_the_environment_what_is_configured_is_told() {
+    let (wanted, names) = watch::channel(Arc::from(["HOME".to_owned()]));
+    let mut scanner =
+        Scanner::new(FakeProc::new([(1, FakeProcess::new("x", 0, 1))]), BOOT.clone(), 1).collecting(names);
+    let mut environment = || {
+        let mut all = All::default();
+        scanner.enumerate_processes(&mut all).unwrap();
+        all.records.remove(0)
+    };
+    assert_eq!(environment().environment, BTreeMap::from([("HOME".to_owned(), "/".to_owned())]));
+    wanted.send_replace(Arc::from([]));
+    let record = environment();
+    assert!(record.environment.is_empty());
+    assert_absent(&record, "environment", why::NOT_COLLECTED);
 }
 
 #[test]

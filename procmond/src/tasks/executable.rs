@@ -1,9 +1,10 @@
 //! `CHECK_PROCESS_HASH` and `VERIFY_EXECUTABLE`: the file at a path, or the image of a process.
 //!
-//! The agent, which gives these tasks, may not read every file; procmond often may. So that a hash is no way to learn of a
-//! file that is none of the agent's business, a file at a path is hashed only where everyone may read it or someone may
-//! run it; and only a regular file is ever opened for reading.
+//! Of a file at a path no more is told than `reach` allows, so that procmond is no way to learn of a file that is none of the
+//! agent's business. The image that a process runs is procmond's own subject, wherever it lies: its path and its hash are in
+//! the process's record anyway. Only a regular file is ever opened for reading.
 
+use super::reach::{Asker, find};
 use super::{Tasks, scan_failed};
 use crate::hashing::{ALGORITHM, Handle, Outcome, Source, Version, hex};
 use crate::reader::{FileId, Unreadable};
@@ -16,8 +17,6 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// Somebody may run it, or everyone may read it.
-const MAY_BE_TOLD: u16 = 0o115;
 /// Everyone may write it.
 const WRITABLE_BY_ALL: u16 = 0o002;
 
@@ -44,7 +43,7 @@ pub(super) fn hash(tasks: &Tasks, task: &DetectionTask, replies: &mut TaskReplie
     let order = order(task)?;
     let found = match &order.target {
         Target::Process(pid) => of_process(*pid)?,
-        Target::Path(path) => at_path(path)?,
+        Target::Path(path) => at_path(path, Asker::of(replies.agent_uid()))?,
     };
     let hash_result = hashed(tasks, &found, order.expected.as_deref(), replies)?;
     replies.send(DetectionResult { hash_result: Some(hash_result), ..DetectionResult::default() })
@@ -52,14 +51,18 @@ pub(super) fn hash(tasks: &Tasks, task: &DetectionTask, replies: &mut TaskReplie
 
 pub(super) fn verify(tasks: &Tasks, task: &DetectionTask, replies: &mut TaskReplies) -> Result<(), TaskError> {
     let order = order(task)?;
+    let mut missing = None;
     let (path, found) = match &order.target {
         Target::Process(pid) => {
             let found = of_process(*pid)?;
             (found.path.clone(), Some(found))
         }
-        Target::Path(path) => match at_path(path) {
+        Target::Path(path) => match at_path(path, Asker::of(replies.agent_uid())) {
             Ok(found) => (found.path.clone(), Some(found)),
-            Err(TaskError::NotFound(_)) => (escape_bytes(path.as_os_str().as_bytes()), None),
+            Err(TaskError::NotFound(why)) => {
+                missing = Some(why);
+                (escape_bytes(path.as_os_str().as_bytes()), None)
+            }
             Err(other) => return Err(other),
         },
     };
@@ -85,7 +88,7 @@ pub(super) fn verify(tasks: &Tasks, task: &DetectionTask, replies: &mut TaskRepl
     }
     let mut hash_result = None;
     match &found {
-        None => report.problems.insert(0, format!("no file is at {path}")),
+        None => report.problems.splice(..0, missing).for_each(drop),
         Some(found) => {
             describe(&found.handle.file, &mut report);
             let hashed = hashed(tasks, found, order.expected.as_deref(), replies)?;
@@ -144,24 +147,25 @@ fn of_process(pid: u32) -> Result<Found, TaskError> {
     Ok(Found { handle, source: Source { pid: Some(pid), path: None }, path })
 }
 
-fn at_path(path: &Path) -> Result<Found, TaskError> {
+fn at_path(path: &Path, asker: Asker) -> Result<Found, TaskError> {
     let shown = escape_bytes(path.as_os_str().as_bytes());
-    let resolved = std::fs::canonicalize(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
-            TaskError::NotFound(format!("no file is at {shown}"))
+    let (handle, resolved) = find(path, asker).map_err(|unreadable| match (unreadable, asker) {
+        (Unreadable::Gone, Asker::Equal) => TaskError::NotFound(format!("no file is at {shown}")),
+        // One and the same answer, so that it says nothing of what is where the agent may not look.
+        (Unreadable::Gone | Unreadable::Denied, Asker::Other(_)) => {
+            TaskError::NotFound(format!("no file is at {shown} that the agent's user may look at"))
         }
-        _ => TaskError::Failed(format!("{shown} cannot be looked at: {error}")),
-    })?;
-    let handle = Handle::of_path(&resolved).map_err(|unreadable| match unreadable {
-        Unreadable::Gone => TaskError::NotFound(format!("no file is at {shown}")),
-        other => TaskError::Failed(format!("{shown} cannot be looked at: {other}")),
+        (other, _) => TaskError::Failed(format!("{shown} cannot be looked at: {other}")),
     })?;
     if !handle.file.is_regular() {
         return Err(TaskError::Refused(format!("{shown} is no regular file")));
     }
-    if handle.file.mode & MAY_BE_TOLD == 0 {
-        let why = "nobody may run it and not everyone may read it: its hash is not told";
-        return Err(TaskError::Refused(format!("{shown} is no executable; {why}")));
+    if !asker.may_have_hash(&handle.file) {
+        let why = match asker {
+            Asker::Equal => "nobody may run it and not everyone may read it",
+            Asker::Other(_) => "the agent's user may neither read nor run it",
+        };
+        return Err(TaskError::Refused(format!("{shown}: {why}: its hash is not told")));
     }
     let path = escape_bytes(resolved.as_os_str().as_bytes());
     Ok(Found { handle, source: Source { pid: None, path: Some(resolved) }, path })

@@ -7,14 +7,18 @@
 mod enumerate;
 mod executable;
 mod filter;
+mod reach;
+mod share;
 mod tree;
 
 use crate::hashing::Hashes;
 use crate::procfs::boot::Boot;
 use crate::reader::{HostProc, OpenError};
 use crate::scan::{ScanError, Scanner};
+use crate::snapshot::Desk;
 use collector_core::{TaskError, TaskHandler, TaskReplies};
 use daemoneye_lib::proto::ipc::{DetectionTask, TaskType};
+pub(crate) use share::Share;
 
 /// What is done.
 pub(crate) const TYPES: [TaskType; 4] = [
@@ -32,8 +36,9 @@ pub(crate) struct Tasks {
     pub(crate) new_scanner: Box<NewScanner>,
     pub(crate) boot: Boot,
     pub(crate) hashes: Hashes,
-    /// How much of a core watching may use, in per cent.
-    pub(crate) max_cpu: f64,
+    pub(crate) snapshots: Desk,
+    /// How much watching may use.
+    pub(crate) share: Share,
 }
 
 impl TaskHandler for Tasks {

@@ -3,16 +3,21 @@
 use crate::program::procmond;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
-use daemoneye_eventbus::{Broker, BrokerConfig, Client, Payload, Requests, Subscription, Token};
+use daemoneye_eventbus::{BindError, Broker, BrokerConfig, CallError, Client, Payload, Requests, Subscription, Token};
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use daemoneye_lib::proto::ipc::{BatchAck, CollectedItem, EventBatch, RegisterCollector, RegisterReply};
+use daemoneye_lib::proto::ipc::{
+    BatchAck, CollectedItem, DetectionResult, DetectionTask, EventBatch, ExecutableReport, HashCheck, ProcessFilter,
+    ProcessSnapshot, RegisterCollector, RegisterReply, RequestError, TaskType,
+};
 use prost::Message as _;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use testkit::Child;
+use testkit::{Child, Signal};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +38,16 @@ impl Agent {
     /// An agent on `<dir>/data/run/agent.sock`, and a token for procmond.
     async fn start(dir: &Path) -> (Self, Token) {
         let config = BrokerConfig::new(dir.join("data/run/agent.sock"), dir.join("sessions"));
-        let broker = Broker::bind(config).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let broker = loop {
+            match Broker::bind(config.clone()) {
+                // A child of another test holds all that is open here, a lock as well, until it runs its program.
+                Err(BindError::InUse { .. }) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                bound => break bound.unwrap(),
+            }
+        };
         let (client, gate) = (broker.local("test"), broker.gate());
         let broker = tokio::spawn(async { broker.run(std::future::pending()).await.unwrap() });
         let registrations = client.serve("control.collector.register").await.unwrap();
@@ -109,8 +123,13 @@ fn is(event_type: EventType, pid: u32) -> impl Fn(&Item) -> bool {
 }
 
 fn scanning(dir: &Path, token: &str) -> Child {
+    scanning_with(dir, token, &[])
+}
+
+fn scanning_with(dir: &Path, token: &str, variables: &[(&str, &str)]) -> Child {
     let mut command = procmond(dir);
     command.env("PROCMOND_APP__SCAN_INTERVAL_MS", "100").env("PROCMOND_APP__MAX_SCAN_CPU", "100");
+    command.envs(variables.iter().copied());
     Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap()
 }
 
@@ -134,17 +153,26 @@ async fn a_process_is_seen_changes_and_ends_under_one_key() {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let key = process_key(&boot_id, pid, testkit::start_ticks(pid).unwrap());
     agent.until("the shell", is(EventType::Seen, pid)).await;
-    agent.until("its second program", is(EventType::Changed, pid)).await;
+    let is_sleep = |item: &Item| match item {
+        Item::Process(event) => event.process.as_ref().is_some_and(|record| record.name.as_deref() == Some("sleep")),
+        _ => false,
+    };
+    let becomes = is(EventType::Changed, pid);
+    agent.until("its second program", |item| becomes(item) && is_sleep(item)).await;
     drop(child);
     agent.until("its end", is(EventType::Exit, pid)).await;
 
-    let [(_, seen), (_, changed), (_, exit)] = agent.events_of(pid)[..] else { panic!("{:?}", agent.events_of(pid)) };
-    for record in [seen, changed, exit] {
+    let events = agent.events_of(pid);
+    let [(EventType::Seen, seen), changes @ .., (EventType::Exit, exit)] = &events[..] else { panic!("{events:?}") };
+    for (_, record) in &events {
         assert_eq!(record.process_key, key);
         assert_eq!(record.parent_key, seen.parent_key);
         assert_eq!(record.start_time, seen.start_time);
     }
-    assert_eq!((seen.name.as_deref(), changed.name.as_deref()), (Some("sh"), Some("sleep")));
+    // Before it runs its first program it is what it was forked from; a scan may meet it then.
+    let told = [seen].into_iter().chain(changes.iter().map(|(_, record)| record));
+    let names: Vec<_> = told.filter_map(|record| record.name.as_deref()).collect();
+    assert!(names.ends_with(&["sh", "sleep"]), "{names:?}");
     assert_eq!((exit.name.as_deref(), exit.command_line.as_deref()), (Some("sleep"), Some("sleep 60")));
     assert!(exit.end_time > exit.start_time);
 }
@@ -197,4 +225,183 @@ async fn an_agent_whose_store_was_replaced_is_told_what_runs() {
     assert_eq!(again, 0, "once is enough");
     let [first, second] = &agent.registered[..] else { panic!("{} registrations", agent.registered.len()) };
     assert_ne!(first.epoch, second.epoch);
+}
+
+#[tokio::test]
+async fn another_list_of_variables_is_gone_by_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let mut procmond = scanning(dir.path(), &token.to_string());
+    let start = || {
+        let mut command = Command::new("sleep");
+        command.arg("60").env_clear().env("LD_AUDIT", "").env("OWN", "1").env("OWN_TOKEN", "2").env("OTHER", "3");
+        Child::spawn(command).unwrap()
+    };
+    let is_sleep = |pid: u32| {
+        move |item: &Item| match item {
+            // Until it runs its program it is what it was forked from.
+            Item::Process(event) => event
+                .process
+                .as_ref()
+                .is_some_and(|process| process.pid == pid && process.command_line.as_deref() == Some("sleep 60")),
+            _ => false,
+        }
+    };
+    let environment = |agent: &Agent, at: usize| {
+        let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+        let variables = event.process.clone().unwrap().environment;
+        variables.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let before = start();
+    let at = agent.until("a process", is_sleep(before.pid())).await;
+    assert_eq!(environment(&agent, at), ["LD_AUDIT="]);
+
+    std::fs::write(dir.path().join("config.toml"), "procmond.environment = [\"OWN\", \"OWN_TOKEN\"]").unwrap();
+    procmond.signal(Signal::HUP).unwrap();
+    testkit::wait_for("the new list", PATIENCE, || procmond.stderr().contains("changed=\"procmond.environment\""));
+    let after = start();
+    let at = agent.until("a process with other variables", is_sleep(after.pid())).await;
+    assert_eq!(environment(&agent, at), ["OWN=1", "OWN_TOKEN=***"]);
+}
+
+/// What a collector answers to a task, part by part, and why it did not.
+async fn answer(client: Client, task: DetectionTask) -> Result<Vec<DetectionResult>, String> {
+    let mut parts = client.call_stream("tasks.procmond", task.encode_to_vec(), PATIENCE).await.unwrap();
+    let mut whole = Vec::new();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|error| match error {
+            CallError::Failed(body) => RequestError::decode(&body[..]).unwrap().message,
+            other => other.to_string(),
+        })?;
+        whole.push(DetectionResult::decode(&part[..]).unwrap());
+    }
+    Ok(whole)
+}
+
+#[tokio::test]
+async fn an_agent_with_other_rights_learns_nothing_that_lies_out_of_its_reach() {
+    if !testkit::require("root", testkit::is_root(), "runs procmond as another user who may read everything") {
+        return;
+    }
+    const SOMEBODY: &str = "54321";
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    // Of a third user's: of what is its own, or everyone's, the agent may be told.
+    let private = dir.path().join("private");
+    std::fs::create_dir(&private).unwrap();
+    let secret = private.join("secret");
+    std::fs::copy("/bin/sleep", &secret).unwrap();
+    std::os::unix::fs::chown(&private, Some(54_322), None).unwrap();
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&secret, &link).unwrap();
+
+    let own = dir.path().join("procmond");
+    std::fs::copy(env!("CARGO_BIN_EXE_procmond"), &own).unwrap();
+    let plain = procmond(dir.path());
+    let mut command = Command::new("setpriv");
+    let rights = "-all,+dac_override";
+    command.args(["--reuid", SOMEBODY, "--regid", SOMEBODY, "--clear-groups"]);
+    command.args(["--inh-caps", rights, "--ambient-caps", rights, "--"]).arg(own).args(plain.get_args());
+    let _procmond = Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap();
+    agent.until("the first scan", |item| matches!(item, Item::Scan(scan) if scan.full)).await;
+
+    let ask = |task_type: TaskType, path: &Path| {
+        let executable_path = path.to_str().unwrap().to_owned();
+        let hash_check = Some(HashCheck { executable_path, ..HashCheck::default() });
+        let (task_id, task_type) = ("t".to_owned(), task_type.into());
+        answer(agent.client.clone(), DetectionTask { task_id, task_type, hash_check, ..DetectionTask::default() })
+    };
+    let missing = private.join("missing");
+    for path in [&secret, &missing, &link] {
+        let why = format!("no file is at {} that the agent's user may look at", path.display());
+        assert_eq!(ask(TaskType::CheckProcessHash, path).await, Err(why.clone()));
+        let told = ask(TaskType::VerifyExecutable, path).await.unwrap();
+        let report = told.iter().find_map(|part| part.executable.clone()).unwrap();
+        let wanted = ExecutableReport {
+            path: path.to_str().unwrap().to_owned(),
+            problems: vec![why],
+            ..ExecutableReport::default()
+        };
+        assert_eq!(report, wanted);
+        assert!(told.iter().all(|part| part.hash_result.is_none()));
+    }
+    let told = ask(TaskType::CheckProcessHash, Path::new("/bin/sleep")).await.unwrap();
+    assert!(told.iter().any(|part| part.hash_result.as_ref().is_some_and(|hash| hash.success)), "{told:?}");
+}
+
+/// The processes in the snapshot of this scan.
+fn snapshot(items: &[Item], scan_id: u64) -> Vec<&ProcessRecord> {
+    fn part(item: &Item) -> Option<&ProcessSnapshot> {
+        if let Item::Snapshot(part) = item { Some(part) } else { None }
+    }
+    let parts = items.iter().filter_map(part).filter(|part| part.scan_id == scan_id);
+    parts.flat_map(|part| &part.processes).collect()
+}
+
+#[tokio::test]
+async fn at_intervals_a_scan_is_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let child = shell("sleep 60; :");
+    let interval = [("PROCMOND_PROCMOND__SNAPSHOT_INTERVAL_MS", "1000")];
+    let _procmond = scanning_with(dir.path(), &token.to_string(), &interval);
+    agent.until("the first snapshot", |item| matches!(item, Item::Scan(scan) if scan.snapshot)).await;
+    let plain = agent.until("a scan that is none", |item| matches!(item, Item::Scan(scan) if !scan.snapshot)).await;
+    let Item::Scan(plain) = agent.items[plain].clone() else { panic!("a scan") };
+    let later = |item: &Item| matches!(item, Item::Scan(scan) if scan.snapshot && scan.scan_id > plain.scan_id);
+    let second = agent.until("another snapshot", later).await;
+
+    let Item::Scan(scan) = &agent.items[second] else { panic!("a scan") };
+    let told = snapshot(&agent.items[..second], scan.scan_id);
+    assert!(told.len() as u32 <= scan.processes && !told.is_empty(), "{} of {}", told.len(), scan.processes);
+    let keys: BTreeSet<_> = told.iter().map(|process| &process.process_key).collect();
+    assert_eq!(keys.len(), told.len(), "each process once");
+    let found = told.iter().find(|process| process.pid == child.pid()).unwrap();
+    let (_, seen) = agent.events_of(child.pid())[0];
+    assert_eq!((&found.process_key, found.ppid, found.uid), (&seen.process_key, seen.ppid, seen.uid));
+    assert_eq!((found.name.as_deref(), found.status.as_deref()), (Some("sh"), Some("sleeping")));
+    assert!(found.memory_usage > Some(0) && found.cpu_usage.is_some() && found.cpu_time_ns.is_some());
+    assert!((scan.started..=scan.finished).contains(&found.collection_time));
+}
+
+#[tokio::test]
+async fn a_task_has_a_snapshot_told_where_there_is_no_interval() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    // The next scan after the first one is an hour away.
+    let never = [("PROCMOND_PROCMOND__SNAPSHOT_INTERVAL_MS", "0"), ("PROCMOND_APP__SCAN_INTERVAL_MS", "3600000")];
+    let mut procmond = scanning_with(dir.path(), &token.to_string(), &never);
+    agent.until("the first scan", |item| matches!(item, Item::Scan(scan) if scan.full && !scan.snapshot)).await;
+
+    let task = |process_filter| DetectionTask {
+        task_id: "t".into(),
+        task_type: TaskType::EnumerateProcesses.into(),
+        metadata: Some("snapshot".into()),
+        process_filter,
+        ..DetectionTask::default()
+    };
+    let asked = agent.client.clone();
+    let call = |task: DetectionTask| {
+        let client = asked.clone();
+        tokio::spawn(async move {
+            let parts = answer(client, task).await?;
+            assert!(parts.iter().all(|part| part.processes.is_empty()));
+            parts.iter().find_map(|part| part.snapshot_scan_id).ok_or("no scan was named".to_owned())
+        })
+    };
+    let mut answered = call(task(None));
+    let at = agent.until("the snapshot", |item| matches!(item, Item::Scan(scan) if scan.snapshot)).await;
+    let Item::Scan(scan) = &agent.items[at] else { panic!("a scan") };
+    let told = snapshot(&agent.items[..at], scan.scan_id);
+    assert!(told.iter().any(|process| process.pid == std::process::id()));
+    let scan_id = scan.scan_id;
+    assert_eq!((&mut answered).await.unwrap(), Ok(scan_id));
+
+    let filtered = call(task(Some(ProcessFilter { pids: vec![1], ..ProcessFilter::default() }))).await.unwrap();
+    assert!(filtered.is_err(), "{filtered:?}");
+    procmond.signal(Signal::TERM).unwrap();
+    assert!(procmond.wait_timeout(Duration::from_secs(10)).unwrap().success());
 }

@@ -47,8 +47,9 @@ fn record_of(pid: u32) -> ProcessRecord {
 /// Starts the command and waits until it runs the program of this name.
 fn started(command: Command, name: &[u8]) -> Child {
     let child = Child::spawn(command).unwrap();
-    let path = format!("/proc/{}/comm", child.pid());
-    let runs = || std::fs::read(&path).is_ok_and(|comm| comm.trim_ascii_end() == name);
+    let of = |file| std::fs::read(format!("/proc/{}/{file}", child.pid())).unwrap_or_default();
+    // The name comes first, the arguments a moment later.
+    let runs = || of("comm").trim_ascii_end() == name && !of("cmdline").is_empty();
     testkit::wait_for("the child to run its program", Duration::from_secs(10), runs);
     child
 }

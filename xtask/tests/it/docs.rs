@@ -67,7 +67,7 @@ fn every_test_that_a_promise_names_is_there() {
     let root = workspace_root();
     let page = fs::read_to_string(root.join("docs/promises.md")).unwrap();
     let mut sources = String::new();
-    let mut places = vec![root.clone()];
+    let mut places = vec![root];
     while let Some(place) = places.pop() {
         for entry in fs::read_dir(&place).unwrap() {
             let path = entry.unwrap().path();

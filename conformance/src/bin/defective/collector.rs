@@ -2,11 +2,13 @@
 
 use crate::Defect;
 use crate::spool::Spool;
+use crate::tasks;
 use daemoneye_conformance::protocol::bus::control_payload::Control;
 use daemoneye_conformance::protocol::bus::event_bus_message::Payload;
 use daemoneye_conformance::protocol::bus::{
     CollectionEventPayload, ControlPayload, EventBusMessage, Hello, Role, RpcRequestPayload, Subscribe,
 };
+use daemoneye_conformance::protocol::common::NetworkEvent;
 use daemoneye_conformance::protocol::ipc::collected_item::Item;
 use daemoneye_conformance::protocol::ipc::{
     BatchAck, CollectedItem, CollectionCapabilities, CollectorStatus, ColumnSchema, EventBatch, Gap, Instructions,
@@ -160,7 +162,7 @@ impl Collector {
         let name = &self.start.name;
         let mut patterns: Vec<(String, bool)> =
             ["collector", "shutdown", "config"].map(|kind| (format!("control.{kind}.{name}"), false)).into();
-        if self.is(Defect::Pushy) {
+        if self.is(Defect::Pushy) || self.does_tasks() {
             patterns.push((format!("tasks.{name}"), true));
         }
         for (pattern, serve) in patterns {
@@ -169,6 +171,7 @@ impl Collector {
         }
         let column = ColumnSchema { name: "pid".to_owned(), kind: 1 };
         let columns = if self.is(Defect::DoubleColumn) { vec![column.clone(), column] } else { vec![column] };
+        let table = if self.is(Defect::StrayTable) { "network.connections" } else { "processes" };
         let mut epoch = self.spool.epoch.clone();
         if self.is(Defect::ShortEpoch) {
             epoch.truncate(8);
@@ -184,8 +187,8 @@ impl Collector {
             next_sequence: self.spool.next,
             capabilities: Some(CollectionCapabilities {
                 domains: vec!["process".to_owned()],
-                tables: vec![TableSchema { table: "processes".to_owned(), columns }],
-                ..CollectionCapabilities::default()
+                tasks: if self.does_tasks() { vec![0, 1] } else { Vec::new() },
+                tables: vec![TableSchema { table: table.to_owned(), columns }],
             }),
             ..RegisterCollector::default()
         };
@@ -229,9 +232,18 @@ impl Collector {
                     _ => {}
                 }
             }
+            (_, Some(Payload::RpcRequest(request))) => {
+                let response = tasks::answer(self.start.defect, &request);
+                send(&mut session.wire, "", Payload::RpcResponse(response))?;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether what is wrong with it is its answers.
+    fn does_tasks(&self) -> bool {
+        [Defect::WrongHash, Defect::Unfiltered, Defect::Obliging].into_iter().any(|defect| self.is(defect))
     }
 
     fn acknowledged(&mut self, session: &mut Session, through: u64) -> Result<(), WireError> {
@@ -265,6 +277,9 @@ impl Collector {
         self.scan_id += 1;
         let scan = ScanSummary { scan_id: self.scan_id, started: now(), finished: now(), ..ScanSummary::default() };
         let item = CollectedItem { item: Some(Item::Scan(scan)) }.encode_to_vec();
+        let trespass = self.is(Defect::Trespasser) && self.scan_id == 3;
+        let event = Item::Network(NetworkEvent { event_time: now(), ..NetworkEvent::default() });
+        let item = if trespass { CollectedItem { item: Some(event) }.encode_to_vec() } else { item };
         let item = if self.is(Defect::Undecodable) { vec![0xff; 8] } else { item };
         if self.is(Defect::Holes) && self.scan_id.is_multiple_of(4) {
             self.spool.next += 1;

@@ -4,6 +4,7 @@
 
 mod collector;
 mod spool;
+mod tasks;
 
 use collector::{Collector, Start};
 use std::io;
@@ -20,6 +21,10 @@ enum Defect {
     Hasty,
     /// Registers a column twice
     DoubleColumn,
+    /// Registers a table without its domain
+    StrayTable,
+    /// Publishes items of a domain that it has not registered
+    Trespasser,
     /// Publishes under another collector's name
     ForeignTopic,
     /// Leaves sequence numbers out
@@ -44,6 +49,12 @@ enum Defect {
     Credulous,
     /// Serves tasks that it has not registered
     Pushy,
+    /// Answers with hashes of something else
+    WrongHash,
+    /// Enumerates what it was not asked for
+    Unfiltered,
+    /// Has an answer about processes that there are not
+    Obliging,
     /// Ends when it reads garbage
     Fragile,
     /// Does not end when it is asked to

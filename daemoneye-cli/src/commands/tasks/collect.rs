@@ -7,7 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen, Style};
 use daemoneye_lib::config::OutputFormat;
 use daemoneye_lib::models::columns::PROCESS;
-use daemoneye_lib::proto::ipc::{DetectionTask, ProcessFilter, TaskType};
+use daemoneye_lib::proto::ipc::{Cell, ColumnKind, DetectionTask, ProcessFilter, TaskType, cell};
 use std::time::Duration;
 
 /// What people see of a process; programs get every column.
@@ -77,6 +77,37 @@ pub(super) async fn run(
         })
         .await?;
     let completeness = super::whole(completeness)?;
+    sheet.end(&completeness)?;
+    drop(sheet);
+    screen.conclude(format, &completeness)
+}
+
+/// Has a snapshot told, and prints its scan when all of it is on its way into the store.
+pub(super) async fn snapshot(
+    timeout: Option<Duration>,
+    agent: &Agent,
+    format: OutputFormat,
+    screen: &mut Screen<'_>,
+) -> Result<Outcome, Failure> {
+    let task = DetectionTask {
+        task_type: TaskType::EnumerateProcesses.into(),
+        metadata: Some("snapshot".to_owned()),
+        timeout_ms: milliseconds(timeout),
+        ..DetectionTask::default()
+    };
+    let (mut scan_id, mut completeness) = (None, None);
+    agent
+        .task(task, &mut |part| {
+            completeness = part.completeness.or(completeness.take());
+            scan_id = part.snapshot_scan_id.or(scan_id);
+            Ok(())
+        })
+        .await?;
+    let completeness = super::whole(completeness)?;
+    let scan_id = scan_id.ok_or_else(|| Failure::new(Kind::Failed, "the collector told of no snapshot"))?;
+    let mut sheet = screen.sheet(format, Style::default());
+    sheet.begin(&[heading("scan_id", ColumnKind::Integer)])?;
+    sheet.row(vec![Cell { value: Some(cell::Value::Integer(i64::try_from(scan_id).unwrap_or(i64::MAX))) }])?;
     sheet.end(&completeness)?;
     drop(sheet);
     screen.conclude(format, &completeness)

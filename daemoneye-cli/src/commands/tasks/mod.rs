@@ -50,6 +50,9 @@ pub(crate) enum Collect {
         /// `pid=PID`, `name=NAME` or `executable=PATTERN` (`*` any characters, `?` one); may be given more than once
         #[arg(long, value_name = "KEY=VALUE", value_parser = collect::filter)]
         filter: Vec<collect::Filter>,
+        /// Have what every process uses written into `processes.snapshots`, and print the number of that scan
+        #[arg(long, conflicts_with = "filter")]
+        snapshot: bool,
         /// How long it may take, as in `500ms`, `10s`
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
@@ -98,7 +101,10 @@ pub(crate) async fn run(
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
     match command {
-        Command::Collect(Collect::Now { filter, timeout }) => {
+        Command::Collect(Collect::Now { snapshot: true, timeout, .. }) => {
+            collect::snapshot(*timeout, agent, format, screen).await
+        }
+        Command::Collect(Collect::Now { filter, timeout, .. }) => {
             collect::run(filter, *timeout, agent, format, screen).await
         }
         Command::Hash(asked) => executable::hash(asked, agent, format, screen).await,
@@ -112,7 +118,7 @@ fn milliseconds(time: Option<Duration>) -> u64 {
 }
 
 /// A record's cell, as a query would give it.
-fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
+pub(super) fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
     let value = match (column.kind, (column.get)(record)) {
         (_, Value::Null) => None,
         (ColumnKind::Time, Value::Integer(ns)) => Some(cell::Value::Text(time::sql_text(ns))),
@@ -123,7 +129,7 @@ fn cell_of<R>(column: &Column<R>, record: &R) -> Cell {
     Cell { value }
 }
 
-fn heading(name: &str, kind: ColumnKind) -> ResultColumn {
+pub(super) fn heading(name: &str, kind: ColumnKind) -> ResultColumn {
     ResultColumn { name: name.to_owned(), kind: kind.into() }
 }
 

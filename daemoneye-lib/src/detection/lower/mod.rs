@@ -15,7 +15,9 @@ use super::error::Refusal;
 use super::limits;
 use super::rules::lists::Lists;
 use crate::models::catalog::Table;
-use datafusion::sql::sqlparser::ast::{Expr, Ident, Select, SetExpr, Statement, TableFactor, TableWithJoins};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, Select, SelectItem, SetExpr, Statement, TableFactor, TableWithJoins,
+};
 use datafusion::sql::sqlparser::tokenizer::Span;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -119,9 +121,10 @@ pub(super) fn lower_rule(sql: &str, hidden: &[&str], lists: &Lists) -> Result<(L
     Ok((lowerer.finish(statement), shape))
 }
 
-/// Parses and lowers a standing rule's exception: the events that it is true of.
-pub(super) fn lower_exception(condition: &str, lists: &Lists) -> Result<Lowered, Refusal> {
-    let mut statement = limits::parse("SELECT pid FROM processes.events")?;
+/// Parses and lowers a standing rule's exception: the events of its table that it is true of.
+pub(super) fn lower_exception(condition: &str, table: Table, lists: &Lists) -> Result<Lowered, Refusal> {
+    let (schema, name) = table.qualified_name();
+    let mut statement = limits::parse(&format!("SELECT pid FROM {schema}.{name}"))?;
     select_of(&mut statement)?.selection = Some(limits::parse_condition(condition)?);
     let nothing = Parameters::default();
     let mut lowerer = Lowerer::new(&nothing, None, Some(lists));
@@ -129,19 +132,22 @@ pub(super) fn lower_exception(condition: &str, lists: &Lists) -> Result<Lowered,
     Ok(lowerer.finish(statement))
 }
 
-/// Parses and lowers a scheduled rule's query, without the rows of which one of the exceptions is true.
+/// Parses and lowers a scheduled rule's query. Behind its own columns stands one for each exception: whether it is true of the row.
 pub(super) fn lower_scheduled(sql: &str, exceptions: &[&str], lists: &Lists, now: i64) -> Result<Lowered, Refusal> {
     let mut statement = limits::parse(sql)?;
-    for condition in exceptions {
-        let mut outer = limits::parse("SELECT * FROM (SELECT 1) AS matches WHERE (1) IS NOT TRUE")?;
+    if !exceptions.is_empty() {
+        let mut outer = limits::parse("SELECT * FROM (SELECT 1) AS matches")?;
         let select = select_of(&mut outer)?;
         if let (Statement::Query(inner), [TableWithJoins { relation: TableFactor::Derived { subquery, .. }, .. }]) =
             (statement, select.from.as_mut_slice())
         {
             *subquery = inner;
         }
-        let condition = Box::new(Expr::Nested(Box::new(limits::parse_condition(condition)?)));
-        select.selection = Some(Expr::IsNotTrue(condition));
+        for (index, condition) in exceptions.iter().enumerate() {
+            let condition = Box::new(Expr::Nested(Box::new(limits::parse_condition(condition)?)));
+            let alias = quoted(format!("exception {index}"), Span::empty());
+            select.projection.push(SelectItem::ExprWithAlias { expr: Expr::IsTrue(condition), alias });
+        }
         statement = outer;
     }
     let nothing = Parameters::default();

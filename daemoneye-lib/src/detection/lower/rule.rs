@@ -24,7 +24,7 @@ pub(in crate::detection) struct RuleShape {
 }
 
 impl Lowerer<'_> {
-    /// A rule: one `SELECT` of rows of one table of processes, each row a match of its own.
+    /// A rule: one `SELECT` of rows of one table that collectors fill, each row a match of its own.
     pub(super) fn rule(&mut self, statement: Statement, hidden: &[&str]) -> Result<(Statement, RuleShape), Refusal> {
         let Statement::Query(query) = statement else {
             return self
@@ -71,8 +71,8 @@ impl Lowerer<'_> {
             return unwanted("an aggregate or a sub-query without `window`", SCHEDULED);
         }
         let table = self.find_table(name, span)?;
-        if !table.is_standing() {
-            let hint = "without `window` rules read processes.events or processes";
+        if table.events().is_none() {
+            let hint = "without `window` rules read processes, or a table of events such as processes.events";
             return unwanted(&format!("the table {name}"), hint);
         }
         let relation =

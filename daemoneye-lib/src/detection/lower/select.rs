@@ -75,7 +75,7 @@ impl Lowerer<'_> {
         let span = with_token.0.span;
         if recursive {
             return Err(unsupported("WITH RECURSIVE")
-                .hint("join processes on parent_key for each level that you need")
+                .hint("join processes.ancestors: it has every ancestor of each process, with its depth")
                 .at(span));
         }
         if self.with_depth == MAX_WITH_DEPTH {

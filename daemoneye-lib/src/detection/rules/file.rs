@@ -4,6 +4,7 @@ use super::problem::RuleProblem;
 use super::{Exception, Mode, Rule, Schedule};
 use crate::detection::error::nearest;
 use crate::models::catalog::Table;
+use crate::models::columns::EVENT;
 use crate::models::time;
 use serde::Deserialize;
 use std::path::Path;
@@ -204,12 +205,16 @@ impl Reader<'_> {
         Ok(Some(Schedule { window, every, mode: read_mode }))
     }
 
-    /// A scheduled rule's columns are known when its query is planned.
+    /// Whether the table has them is known when the query is planned, as is everything of a scheduled rule.
     fn dedup(&self, dedup: Spanned<Vec<String>>, scheduled: bool) -> Result<Vec<String>, RuleProblem> {
-        let columns = Table::Processes.columns();
+        let tables = Table::ALL.into_iter().filter(|table| table.is_observed());
+        let columns: Vec<_> = tables
+            .flat_map(Table::columns)
+            .filter(|(own, _)| !EVENT.iter().any(|column| column.name == *own))
+            .collect();
         for name in dedup.get_ref().iter().filter(|_| !scheduled) {
             if !columns.iter().any(|(column, _)| column == name) {
-                let message = format!("`dedup` names `{name}`, which is no column of a process");
+                let message = format!("`dedup` names `{name}`, which is no column of what collectors see");
                 let problem = self.wrong(dedup.span().start, message);
                 return Err(match nearest(name, columns.iter().map(|(column, _)| *column)) {
                     Some(nearest) => problem.hint(format!("did you mean `{nearest}`?")),

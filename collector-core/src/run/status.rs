@@ -1,0 +1,51 @@
+//! What the run loop tells of itself: its status, its telemetry, and in the log what was dropped.
+
+use super::{Collector, memory};
+use daemoneye_lib::proto::ipc::{CollectorStatus, CollectorTelemetry};
+use daemoneye_lib::telemetry::Usage;
+
+impl Collector {
+    pub(super) fn status(&self) -> CollectorStatus {
+        let source = self.intake.status();
+        let (settings_version, settings_refused) = self.intake.answered_settings();
+        CollectorStatus {
+            settings_version,
+            settings_refused,
+            paused: self.intake.is_paused(),
+            memory_bytes: memory::resident().unwrap_or(0),
+            spool_bytes: self.spool.bytes(),
+            spool_items: self.spool.items(),
+            spool_limit_bytes: self.spool.max_bytes(),
+            scan_interval_ms: source.scan_interval_ms,
+            last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
+            telemetry: self.tells_telemetry.then(|| self.telemetry()),
+        }
+    }
+
+    fn telemetry(&self) -> CollectorTelemetry {
+        let (queue_items, queue_limit_items, items_emitted) = self.intake.queued();
+        let usage = Usage::of_this_process();
+        CollectorTelemetry {
+            items_emitted,
+            batches_published: self.published,
+            items_dropped: self.spool.dropped(),
+            queue_items,
+            queue_limit_items,
+            resident_bytes: usage.resident_bytes.unwrap_or(0),
+            cpu_time_ns: u64::try_from(usage.cpu_time.as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn tell_dropped(&mut self) {
+        let dropped = self.spool.dropped();
+        if dropped > self.told_dropped {
+            tracing::warn!(
+                items = dropped - self.told_dropped,
+                bytes = self.spool.bytes(),
+                limit = self.spool.max_bytes(),
+                "items were dropped: the spool is full or its disk refuses them; the agent will show a gap"
+            );
+            self.told_dropped = dropped;
+        }
+    }
+}
