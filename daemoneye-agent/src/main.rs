@@ -3,36 +3,17 @@
 //! The one process that opens the event store. It takes what collectors publish on its bus, stores it, evaluates rules,
 //! alerts, supervises procmond and answers the operator. [`run`] is its wiring, and reads as its architecture.
 
-mod admission;
 mod allocator;
+mod answering;
 mod args;
-mod collectors;
-mod completeness;
-mod data;
-mod explain;
+mod collecting;
 mod feed;
-mod health;
-mod ingest;
-mod inquiries;
 mod metrics;
-mod orders;
 mod pipeline;
-mod planning;
 mod reload;
-mod requests;
-mod rule_requests;
-mod rule_state;
-mod rule_trial;
-mod rules;
+mod ruling;
 mod run;
-mod schedule;
 mod space;
-mod spawn;
-mod status;
-mod supervise;
-mod tables;
-mod tasks;
-mod triggers;
 
 #[cfg(unix)]
 #[path = "os_unix.rs"]

@@ -12,13 +12,13 @@
 //! When the disk refuses, nothing is acknowledged: what has arrived waits here, the queue before it fills, the bus stops
 //! reading and the collectors spool. The store is reopened until it works again.
 
-use crate::collectors::Collectors;
-use crate::completeness::{self, Limitation, RuleGaps};
+use crate::answering::completeness::{self, Limitation, RuleGaps};
+use crate::collecting::collectors::Collectors;
+use crate::collecting::ingest::names_of;
+use crate::collecting::triggers;
 use crate::feed::Feed;
-use crate::ingest::names_of;
 use crate::metrics::Metrics;
-use crate::schedule::Found;
-use crate::triggers;
+use crate::ruling::schedule::Found;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};

@@ -4,10 +4,11 @@
 //! waits for a restart and why the last attempt failed stands in [`ReloadState`], which health shows. procmond is told to
 //! read its own configuration by the same signal, the other collectors are sent what is new for them.
 
-use crate::collectors::Collectors;
+use crate::collecting::collectors::Collectors;
+use crate::collecting::{orders, spawn};
 use crate::metrics::Metrics;
-use crate::rules;
-use crate::{orders, os, spawn};
+use crate::os;
+use crate::ruling::keeper;
 use daemoneye_eventbus::{Client, Gate};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::logging::LogLevelSwitch;
@@ -53,7 +54,7 @@ impl ReloadState {
 pub(crate) struct Reload {
     pub(crate) rereader: Rereader,
     pub(crate) state: ReloadState,
-    pub(crate) rules: rules::Reload,
+    pub(crate) rules: keeper::Reload,
     pub(crate) log_level: LogLevelSwitch,
     pub(crate) limits: watch::Sender<Agent>,
     /// The pipeline's; one waits at the most, and the next takes its turn after it.

@@ -1,30 +1,30 @@
 //! The wiring: what runs, who talks to whom, and in which order it ends.
 
+use crate::answering::completeness::{CutQueries, RuleGaps};
+use crate::answering::data::{self, DataServer, Retention};
+use crate::answering::health::Health;
+use crate::answering::inquiries::{HealthServer, MetricsServer};
+use crate::answering::planning::Planning;
+use crate::answering::queries::{AT_ONCE, QueryServer, QueryService};
+use crate::answering::status;
 use crate::args::{Args, Status, Verb};
-use crate::collectors::{Collectors, PROCMOND};
-use crate::completeness::{CutQueries, RuleGaps};
-use crate::data::{self, DataServer, Retention};
+use crate::collecting::collectors::{Collectors, PROCMOND};
+use crate::collecting::ingest::{Ingest, Registration, Statuses};
+use crate::collecting::orders::OrderServer;
+use crate::collecting::spawn::{self, beside_us};
+use crate::collecting::supervise::Supervisor;
+use crate::collecting::tasks::TaskServer;
+use crate::collecting::triggers::{self, Triggers};
 use crate::feed::Feed;
-use crate::health::Health;
-use crate::ingest::{Ingest, Registration, Statuses};
-use crate::inquiries::{HealthServer, MetricsServer};
 use crate::metrics::{Metrics, Sources};
-use crate::orders::OrderServer;
 use crate::os::{self, SignalKind, signal};
 use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
-use crate::planning::Planning;
 use crate::reload::{Reload, ReloadState};
-use crate::requests::{AT_ONCE, QueryServer, QueryService};
-use crate::rule_requests::{Switch, TrialServer};
-use crate::rule_state::RuleState;
-use crate::rule_trial::Trials;
-use crate::rules::{self, Keeper};
-use crate::schedule::Scheduler;
-use crate::spawn::{self, beside_us};
-use crate::status;
-use crate::supervise::Supervisor;
-use crate::tasks::TaskServer;
-use crate::triggers::{self, Triggers};
+use crate::ruling::keeper::{self, Keeper};
+use crate::ruling::requests::{Switch, TrialServer};
+use crate::ruling::schedule::Scheduler;
+use crate::ruling::state::RuleState;
+use crate::ruling::trial::Trials;
 use daemoneye_eventbus::{BindError, Broker, BrokerConfig, Closed, Credit, Keys};
 use daemoneye_lib::alerting::{SinkError, Sinks};
 use daemoneye_lib::cli::Terminal;
@@ -79,7 +79,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Rules(#[from] rules::LoadError),
+    Rules(#[from] keeper::LoadError),
     #[error(transparent)]
     Sink(#[from] SinkError),
     #[error(transparent)]
@@ -107,8 +107,8 @@ impl RunError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Directory { error } => Some(error.hint()),
-            Self::Rules(rules::LoadError::Directory { error }) => Some(error.hint()),
-            Self::Rules(rules::LoadError::Rules { .. }) => {
+            Self::Rules(keeper::LoadError::Directory { error }) => Some(error.hint()),
+            Self::Rules(keeper::LoadError::Rules { .. }) => {
                 Some("make the directory readable, or name another one with --rules-dir".to_owned())
             }
             Self::NoCollector { .. } => {
@@ -162,7 +162,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     create_private_dir(&config.app.runtime_dir)?;
     let _lock = DataDirLock::acquire(&directory)?;
     let store = open_store(&directory)?;
-    let engine = rules::load(&config.rules.dir).await?;
+    let engine = keeper::load(&config.rules.dir).await?;
     let rule_state = Arc::new(RuleState::open(&directory.join("rules"))?);
     engine.record().set_disabled(rule_state.disabled());
     for row in collectors.rows() {
@@ -209,7 +209,7 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
     let rule_gaps = RuleGaps::default();
     let (found_to, scheduled) = mpsc::channel(1);
     let (triggers_to, due_triggers) = mpsc::channel(triggers::QUEUE);
-    let reload_rules = rules::Reload::default();
+    let reload_rules = keeper::Reload::default();
     let keeper = Keeper {
         directory: config.rules.dir.clone(),
         engine: engine.clone(),

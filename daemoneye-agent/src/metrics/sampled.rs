@@ -1,6 +1,6 @@
 //! What is known elsewhere, read when somebody asks: the collectors, the rules, the bus, the store's file, this process.
 
-use crate::collectors::{Collectors, Known};
+use crate::collecting::collectors::{Collectors, Known};
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::rows::RuleRow;

@@ -1,10 +1,10 @@
 //! What operators ask of rules: to enable or disable one, and what one would have raised.
 
-use crate::inquiries::Answers;
-use crate::requests::failure;
-use crate::rule_state::RuleState;
-use crate::rule_trial::Trials;
-use crate::rules::Reload;
+use crate::answering::inquiries::Answers;
+use crate::answering::queries::failure;
+use crate::ruling::keeper::Reload;
+use crate::ruling::state::RuleState;
+use crate::ruling::trial::Trials;
 use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::proto::ipc::{EnableRule, EnableRuleReply, RequestError, RequestErrorKind, TestRule};

@@ -4,7 +4,7 @@
 //! cannot see. It keeps nothing: when the operator goes away, the collector is told to stop; when the collector goes away,
 //! or says nothing for too long, the operator is told.
 
-use crate::collectors::{Collectors, Known};
+use crate::collecting::collectors::{Collectors, Known};
 use daemoneye_eventbus::topic::{base, is_segment};
 use daemoneye_eventbus::{CallError, Client, Request, Requests};
 use daemoneye_lib::proto::ipc::{

@@ -4,7 +4,7 @@
 //! after its time keeps its place until it is done, so that few can be under way. What can be interrupted ends when nobody waits for
 //! it any more.
 
-use crate::requests::failure;
+use crate::answering::queries::failure;
 use daemoneye_lib::proto::ipc::{RequestError, RequestErrorKind};
 use std::sync::Arc;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 //! loaded, unchanged rules without compiling them, and put in the place of what was in force; the pipeline sees the old rules
 //! or the new ones, never some of each. A file that is refused leaves the rule that it held before in force.
 
-use crate::completeness::RuleGaps;
-use crate::rule_state::RuleState;
+use crate::answering::completeness::RuleGaps;
+use crate::ruling::state::RuleState;
 use daemoneye_lib::config::{DirectoryError, create_private_dir};
 use daemoneye_lib::detection::rules::{Fingerprint, fingerprint, load_dir, load_dir_again};
 use daemoneye_lib::detection::standing::{Change, DetectionEngine};

@@ -2,12 +2,12 @@
 //!
 //! A trial has the time of a query, and memory of its own: however much it takes, it takes nothing from the rules in force.
 
-use crate::collectors::Collectors;
-use crate::completeness::{self, CutQueries};
-use crate::planning::{Deadline, Planning, Undone};
-use crate::requests::{failure, query_failure};
-use crate::rule_requests::unknown;
-use crate::tables::Tables;
+use crate::answering::completeness::{self, CutQueries};
+use crate::answering::planning::{Deadline, Planning, Undone};
+use crate::answering::queries::{failure, query_failure};
+use crate::answering::tables::Tables;
+use crate::collecting::collectors::Collectors;
+use crate::ruling::requests::unknown;
 use daemoneye_lib::alerting::Trial;
 use daemoneye_lib::config::Agent;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};

@@ -1,7 +1,7 @@
 //! Care of the store: retention on a schedule, and what operators ask of it.
 
-use crate::inquiries::Answers;
-use crate::requests::QueryService;
+use crate::answering::inquiries::Answers;
+use crate::answering::queries::QueryService;
 use daemoneye_eventbus::Requests;
 use daemoneye_lib::config::Agent;
 use daemoneye_lib::detection::query::{Queries, QueryError};

@@ -3,8 +3,8 @@
 //! A batch is taken only from the collector whose name it bears. The queue to the pipeline is short and waits when it is
 //! full: the broker then stops reading from the collectors, whose spools hold what they cannot send.
 
-use crate::admission;
-use crate::collectors::Collectors;
+use crate::collecting::admission;
+use crate::collecting::collectors::Collectors;
 use crate::metrics::Metrics;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;

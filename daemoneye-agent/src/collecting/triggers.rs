@@ -9,8 +9,8 @@
 //! out at the next start. Refused are a target that is not there or does no such tasks, more than ten a minute of one
 //! collector, and circles: who was asked by a collector within the last minute, even by way of others, may not ask it.
 
-use crate::collectors::Collectors;
-use crate::tasks::{call_failed, check};
+use crate::collecting::collectors::Collectors;
+use crate::collecting::tasks::{call_failed, check};
 use daemoneye_eventbus::Client;
 use daemoneye_eventbus::topic::base;
 use daemoneye_lib::models::rows::TriggerRow;

@@ -1,6 +1,6 @@
 //! The live status line of a terminal.
 
-use crate::health::Health;
+use crate::answering::health::Health;
 use crate::pipeline::Progress;
 use daemoneye_lib::cli::logging;
 use daemoneye_lib::models::text::CLEAR_LINE;

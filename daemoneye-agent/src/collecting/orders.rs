@@ -1,7 +1,7 @@
 //! What operators order of collectors: to pause, and to go on.
 
-use crate::collectors::Collectors;
-use crate::inquiries::Answers;
+use crate::answering::inquiries::Answers;
+use crate::collecting::collectors::Collectors;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload, Request, Requests};

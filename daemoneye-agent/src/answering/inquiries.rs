@@ -3,7 +3,7 @@
 //! What is to be said is known at once; saying it waits until the caller takes it. Each answer waits by itself ([`Answers`]), so that
 //! an operator who takes nothing holds nobody else up.
 
-use crate::health::Health;
+use crate::answering::health::Health;
 use crate::metrics::{Metrics, Sources};
 use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::proto::ipc::{MetricsReport, RequestError, RequestErrorKind};

@@ -3,7 +3,7 @@
 //! The supervisor, the registration and the pipeline each tell what they see; queries and health read it. Nothing here is
 //! stored: what must outlive the agent is in the store.
 
-use crate::completeness::Limitation;
+use crate::answering::completeness::Limitation;
 use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::rows::{CollectorRow, GapRow, ScanRow};
 use daemoneye_lib::models::time;

@@ -1,7 +1,7 @@
 //! The tables that a query sees: the store's, and what the agent knows of itself.
 
-use crate::collectors::Collectors;
-use crate::completeness::{self, CutQueries};
+use crate::answering::completeness::{self, CutQueries};
+use crate::collecting::collectors::Collectors;
 use daemoneye_lib::detection::source::{Batches, SourceError, Survey, TableSource, Wanted};
 use daemoneye_lib::detection::standing::DetectionRecord;
 use daemoneye_lib::models::batch::batch_of;

@@ -1,9 +1,9 @@
 //! How the agent is: what an operator at three in the morning needs to know, and what to do.
 
-use crate::collectors::{Collectors, Known, PROCMOND, Supervision};
+use crate::collecting::collectors::{Collectors, Known, PROCMOND, Supervision};
 use crate::pipeline::Progress;
 use crate::reload::{ReloadState, Report};
-use crate::rule_state::RuleState;
+use crate::ruling::state::RuleState;
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;

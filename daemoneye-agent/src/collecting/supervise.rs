@@ -6,9 +6,9 @@
 //! The spawn token goes through the child's standard input: neither its command line nor its environment, which other
 //! users can read, bears a secret.
 
-use crate::collectors::{Collectors, Supervision};
+use crate::collecting::collectors::{Collectors, Supervision};
+use crate::collecting::spawn::Spawn;
 use crate::os;
-use crate::spawn::Spawn;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Gate, Payload};

@@ -1,6 +1,6 @@
 //! Whether an answer could be complete: "no match" and "could not look" are different answers.
 
-use crate::collectors::Collectors;
+use crate::collecting::collectors::Collectors;
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::rows::GapRow;

@@ -1,6 +1,6 @@
 //! Which collectors the agent runs, and what each is given: `docs/collectors.md` is the contract.
 
-use crate::collectors::{Collectors, PROCMOND};
+use crate::collecting::collectors::{Collectors, PROCMOND};
 use crate::run::RunError;
 use daemoneye_lib::config::{Component, Config, Layer, Loaded, SpawnedCollector};
 use daemoneye_lib::proto::ipc::Instructions;

@@ -4,10 +4,10 @@
 //! committed is it remembered what the run returned: after a crash between the two the next run says the same once more, and the
 //! alerts recognise it. On disk it is kept of rules of mode `diff`, and of those that return more than an alert can recognise.
 
-use crate::collectors::Collectors;
-use crate::completeness::{self, CutQueries};
-use crate::rule_state::RuleState;
-use crate::tables::Tables;
+use crate::answering::completeness::{self, CutQueries};
+use crate::answering::tables::Tables;
+use crate::collecting::collectors::Collectors;
+use crate::ruling::state::RuleState;
 use daemoneye_lib::alerting::MAX_EVENT_IDS;
 use daemoneye_lib::detection::Cost;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};

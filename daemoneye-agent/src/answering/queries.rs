@@ -4,13 +4,13 @@
 //! once; the next waits. Rows go out page by page, and a reader that is slow slows only its own query, which ends with its
 //! time limit.
 
-use crate::collectors::Collectors;
-use crate::completeness::{self, CutQueries};
-use crate::explain;
-use crate::inquiries::span;
+use crate::answering::completeness::{self, CutQueries};
+use crate::answering::explain;
+use crate::answering::inquiries::span;
+use crate::answering::planning::{Deadline, Planning};
+use crate::answering::tables::Tables;
+use crate::collecting::collectors::Collectors;
 use crate::metrics::Metrics;
-use crate::planning::{Deadline, Planning};
-use crate::tables::Tables;
 use daemoneye_eventbus::{Request, Requests};
 use daemoneye_lib::config::Agent;
 use daemoneye_lib::detection::Parameters;
