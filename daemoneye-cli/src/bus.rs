@@ -133,13 +133,14 @@ impl Agent {
 }
 
 impl Agent {
-    /// Has a task done by a collector; the parts of the answer come as they are made.
+    /// Has a task done by a collector, procmond where none is named; the parts of the answer come as they are made.
     pub(crate) async fn task(
         &self,
+        collector: Option<&str>,
         task: DetectionTask,
         on_part: &mut dyn FnMut(DetectionResult) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let request = TaskRequest { task: Some(task), ..TaskRequest::default() };
+        let request = TaskRequest { collector: collector.unwrap_or_default().to_owned(), task: Some(task) };
         let failed = |error| failed_call(error, None, self.width);
         let call = self.client.call_stream("requests.task", request.encode_to_vec(), TASK_SILENCE);
         let mut parts = call.await.map_err(failed)?;

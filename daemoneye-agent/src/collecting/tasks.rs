@@ -65,7 +65,7 @@ async fn hand_on(
         .map_err(|error| refused(format!("the request cannot be decoded: {error}")))?;
     let collector = if wanted.collector.is_empty() { USUAL.to_owned() } else { wanted.collector };
     let mut task = wanted.task.ok_or_else(|| refused("the request has no task".to_owned()))?;
-    let limitations = check(&collector, &task, collectors)?;
+    let mut reasons = check(&collector, &task, collectors)?;
     task.timeout_ms = task.timeout_ms.min(u64::try_from(LONGEST.as_millis()).unwrap_or(u64::MAX));
     if task.task_id.is_empty() {
         task.task_id = new_id()?;
@@ -73,15 +73,51 @@ async fn hand_on(
     let task_id = task.task_id.clone();
     tracing::info!(uid = request.sender.uid, collector, task_id, kind = task.task_type().as_str_name(), "a task");
     let failed = |error| call_failed(error, &collector);
-    let mut answer =
-        bus.call_stream(&format!("tasks.{collector}"), task.encode_to_vec(), SILENCE).await.map_err(failed)?;
-    while let Some(part) = answer.next().await {
-        let part = part.map_err(failed)?;
-        // When nobody takes it, the request is cancelled, and this with it.
-        let _ = request.send_part(part).await;
+    let topic = format!("tasks.{collector}");
+    if asks_what_is_seen(&task) {
+        reasons.extend(of_all(request, bus, &topic, &task, &collector).await?);
+    } else {
+        let mut answer = bus.call_stream(&topic, task.encode_to_vec(), SILENCE).await.map_err(failed)?;
+        while let Some(part) = answer.next().await {
+            let part = part.map_err(failed)?;
+            // When nobody takes it, the request is cancelled, and this with it.
+            let _ = request.send_part(part).await;
+        }
     }
-    let completeness = Completeness { degraded: !limitations.is_empty(), reasons: limitations };
+    let completeness = Completeness { degraded: !reasons.is_empty(), reasons };
     Ok(DetectionResult { task_id, success: true, completeness: Some(completeness), ..DetectionResult::default() })
+}
+
+/// Whether each instance of a collector has something of its own to say; for any other task one of them is as good as another.
+fn asks_what_is_seen(task: &DetectionTask) -> bool {
+    matches!(task.task_type(), TaskType::EnumerateProcesses | TaskType::MonitorProcessTree)
+}
+
+/// Sends on what every instance answers, and returns what those that failed leave out. Fails when none of them answers.
+async fn of_all(
+    request: &mut Request,
+    bus: &Client,
+    topic: &str,
+    task: &DetectionTask,
+    collector: &str,
+) -> Result<Vec<String>, RequestError> {
+    let failed = |error| call_failed(error, collector);
+    let mut answers = bus.call_all(topic, task.encode_to_vec(), SILENCE).await.map_err(failed)?;
+    let (mut answered, mut errors) = (false, Vec::new());
+    while let Some(part) = answers.next().await {
+        let part = part.map_err(failed)?;
+        match part.outcome {
+            Ok(result) => {
+                answered = true;
+                let _ = request.send_part(result).await;
+            }
+            Err(error) => errors.push((part.server.clone(), call_failed(error, &part.server))),
+        }
+    }
+    if !answered && !errors.is_empty() {
+        return Err(errors.swap_remove(0).1);
+    }
+    Ok(errors.into_iter().map(|(server, error)| format!("incomplete: {} ({server})", error.message)).collect())
 }
 
 /// Whether the collector, or one of its instances, can do the task now; what it cannot see, whatever it does.

@@ -204,6 +204,26 @@ fn new_settings_reach_a_collector_while_it_runs() {
 }
 
 #[test]
+fn all_instances_are_asked_what_they_see_and_one_of_them_for_a_hash() {
+    let config = with("bare", "daemoneye-defective", "instances = 2");
+    let monitor = Monitor::start(Site::new().unwrap().with_config(&config).unwrap()).unwrap();
+    let site = monitor.site();
+    let attached = "SELECT count(*) FROM system.collectors WHERE collector LIKE 'bare%' AND state = 'attached'";
+    wait_for("both instances", PATIENCE, || number(site, attached) == 2);
+    let seen = ask(site, &["collect", "now", "--collector", "bare", "--filter", "pid=1"]);
+    let pids: Vec<_> = seen.rows.iter().map(|row| row["pid"].clone()).collect();
+    assert_eq!(pids, [json!(1), json!(1)], "each of them says what it sees: {seen:?}");
+    let file = site.root().join("abc");
+    fs::write(&file, "abc").unwrap();
+    let hashed = ask(site, &["hash", "--collector", "bare", file.to_str().unwrap()]);
+    assert_eq!(hashed.rows.len(), 1, "one of them is enough: {hashed:?}");
+    let nobody = ask(site, &["collect", "now", "--collector", "bare", "--filter", "pid=4194305"]);
+    assert!(nobody.exit == 4 && nobody.stderr.contains("there is no such process"), "{nobody:?}");
+    let unknown = ask(site, &["collect", "now", "--collector", "nobody"]);
+    assert!(unknown.exit == 4 && unknown.stderr.contains("there is no collector `nobody`"), "{unknown:?}");
+}
+
+#[test]
 fn several_instances_of_one_collector_run_side_by_side() {
     let mut monitor = Monitor::start(census("instances = 3\n[collectors.census.settings]\ninterval_ms = 50")).unwrap();
     let names = ["census", "census@2", "census@3"];

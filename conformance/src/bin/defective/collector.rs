@@ -163,7 +163,9 @@ impl Collector {
         let mut patterns: Vec<(String, bool)> =
             ["collector", "shutdown", "config"].map(|kind| (format!("control.{kind}.{name}"), false)).into();
         if self.is(Defect::Pushy) || self.does_tasks() {
-            patterns.push((format!("tasks.{name}"), true));
+            // All instances of a collector serve one topic.
+            let base = name.split('@').next().unwrap_or(name);
+            patterns.push((format!("tasks.{base}"), true));
         }
         for (pattern, serve) in patterns {
             let subscribe = Subscribe { pattern, serve, ..Default::default() };

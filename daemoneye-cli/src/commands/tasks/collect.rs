@@ -49,6 +49,7 @@ fn together(filters: &[Filter]) -> Result<ProcessFilter, Failure> {
 
 pub(super) async fn run(
     filters: &[Filter],
+    collector: Option<&str>,
     timeout: Option<Duration>,
     agent: &Agent,
     format: OutputFormat,
@@ -68,7 +69,7 @@ pub(super) async fn run(
     sheet.begin(&headings)?;
     let mut completeness = None;
     agent
-        .task(task, &mut |part| {
+        .task(collector, task, &mut |part| {
             completeness = part.completeness.or(completeness.take());
             for record in &part.processes {
                 sheet.row(columns.iter().map(|column| cell_of(column, record)).collect())?;
@@ -84,6 +85,7 @@ pub(super) async fn run(
 
 /// Has a snapshot told, and prints its scan when all of it is on its way into the store.
 pub(super) async fn snapshot(
+    collector: Option<&str>,
     timeout: Option<Duration>,
     agent: &Agent,
     format: OutputFormat,
@@ -97,7 +99,7 @@ pub(super) async fn snapshot(
     };
     let (mut scan_id, mut completeness) = (None, None);
     agent
-        .task(task, &mut |part| {
+        .task(collector, task, &mut |part| {
             completeness = part.completeness.or(completeness.take());
             scan_id = part.snapshot_scan_id.or(scan_id);
             Ok(())

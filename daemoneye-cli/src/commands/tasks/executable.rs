@@ -17,7 +17,7 @@ pub(super) async fn hash(
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
     let task = DetectionTask { task_type: TaskType::CheckProcessHash.into(), ..asked.task(None)? };
-    let (answer, _) = done(agent, task).await?;
+    let (answer, _) = done(asked.collector.as_deref(), agent, task).await?;
     let hash = answer.hash_result.ok_or_else(|| Failure::new(Kind::Defect, "the answer has no hash"))?;
     if let Some(error) = hash.error_message {
         return Err(Failure::new(Kind::Failed, error));
@@ -36,7 +36,7 @@ pub(super) async fn verify(
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
     let task = DetectionTask { task_type: TaskType::VerifyExecutable.into(), ..asked.task(expected)? };
-    let (answer, completeness) = done(agent, task).await?;
+    let (answer, completeness) = done(asked.collector.as_deref(), agent, task).await?;
     let report = answer.executable.ok_or_else(|| Failure::new(Kind::Defect, "the answer has no report"))?;
     let (columns, row) = row(&report, answer.hash_result.as_ref());
     let style = Style { blocks: true, ..Style::default() };
@@ -45,11 +45,15 @@ pub(super) async fn verify(
 }
 
 /// The one part with content, and what could not be seen.
-async fn done(agent: &Agent, task: DetectionTask) -> Result<(DetectionResult, Completeness), Failure> {
+async fn done(
+    collector: Option<&str>,
+    agent: &Agent,
+    task: DetectionTask,
+) -> Result<(DetectionResult, Completeness), Failure> {
     let mut answer = DetectionResult::default();
     let mut completeness = None;
     agent
-        .task(task, &mut |part| {
+        .task(collector, task, &mut |part| {
             completeness = part.completeness.clone().or(completeness.take());
             if part.hash_result.is_some() || part.executable.is_some() {
                 answer = part;

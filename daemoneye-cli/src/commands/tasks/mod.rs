@@ -37,6 +37,9 @@ pub(crate) enum Command {
     WatchTree {
         /// The process at the root
         pid: u32,
+        /// The collector that does it; procmond when nothing is said
+        #[arg(long, value_name = "NAME")]
+        collector: Option<String>,
         /// How long to watch, as in `30s`, `10m`; at most, and when nothing is said, an hour
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
@@ -53,6 +56,9 @@ pub(crate) enum Collect {
         /// Have what every process uses written into `processes.snapshots`, and print the number of that scan
         #[arg(long, conflicts_with = "filter")]
         snapshot: bool,
+        /// The collector that does it, all of its instances; procmond when nothing is said
+        #[arg(long, value_name = "NAME")]
+        collector: Option<String>,
         /// How long it may take, as in `500ms`, `10s`
         #[arg(long, value_name = "TIME", value_parser = duration)]
         timeout: Option<Duration>,
@@ -65,6 +71,9 @@ pub(crate) struct Asked {
     /// A path, or a pid; a file whose name is a number is `./NUMBER`
     #[arg(value_name = "PATH|PID")]
     target: OsString,
+    /// The collector that does it, one of its instances; procmond when nothing is said
+    #[arg(long, value_name = "NAME")]
+    collector: Option<String>,
     /// How long it may take, as in `10s`, `2m`
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
@@ -101,15 +110,17 @@ pub(crate) async fn run(
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
     match command {
-        Command::Collect(Collect::Now { snapshot: true, timeout, .. }) => {
-            collect::snapshot(*timeout, agent, format, screen).await
+        Command::Collect(Collect::Now { snapshot: true, collector, timeout, .. }) => {
+            collect::snapshot(collector.as_deref(), *timeout, agent, format, screen).await
         }
-        Command::Collect(Collect::Now { filter, timeout, .. }) => {
-            collect::run(filter, *timeout, agent, format, screen).await
+        Command::Collect(Collect::Now { filter, collector, timeout, .. }) => {
+            collect::run(filter, collector.as_deref(), *timeout, agent, format, screen).await
         }
         Command::Hash(asked) => executable::hash(asked, agent, format, screen).await,
         Command::Verify { asked, expect } => executable::verify(asked, expect.as_deref(), agent, format, screen).await,
-        Command::WatchTree { pid, timeout } => watch::run(*pid, *timeout, agent, format, screen).await,
+        Command::WatchTree { pid, collector, timeout } => {
+            watch::run(*pid, collector.as_deref(), *timeout, agent, format, screen).await
+        }
     }
 }
 

@@ -35,6 +35,7 @@ impl Happened {
 
 pub(super) async fn run(
     pid: u32,
+    collector: Option<&str>,
     timeout: Option<Duration>,
     agent: &Agent,
     format: OutputFormat,
@@ -58,7 +59,7 @@ pub(super) async fn run(
         screen.out.flush()?;
         let (out, width) = (&mut *screen.out, screen.width);
         agent
-            .task(task, &mut |part| {
+            .task(collector, task, &mut |part| {
                 completeness = part.completeness.or(completeness.take());
                 for record in &part.processes {
                     let line = line(happened.to(record), record);
@@ -74,7 +75,7 @@ pub(super) async fn run(
             .collect();
         sheet.begin(&headings)?;
         agent
-            .task(task, &mut |part| {
+            .task(collector, task, &mut |part| {
                 completeness = part.completeness.or(completeness.take());
                 for record in &part.processes {
                     let event = Cell { value: Some(cell::Value::Text(happened.to(record).to_owned())) };
