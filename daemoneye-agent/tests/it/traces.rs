@@ -40,7 +40,7 @@ fn an_event_is_followed_through_the_logs_of_both_programs() {
     };
     let published = seen("collector_core", "published", &|line| holds(text(line, "batch"), &event));
     let batch = text(&published, "batch").to_owned();
-    seen("daemoneye_agent::ingest", "arrived", &|line| text(line, "batch") == batch);
+    seen("daemoneye_agent::collecting::ingest", "arrived", &|line| text(line, "batch") == batch);
     let in_batch = |line: &Value| text(&line["span"], "batches").split(' ').any(|name| name == batch);
     for message in ["committed", "evaluated"] {
         seen("daemoneye_agent::pipeline", message, &in_batch);

@@ -1,6 +1,7 @@
 //! What tables and their columns mean, a line for each: what `daemoneye-cli tables` shows.
 
 use super::catalog::Table;
+use super::domain::Domain;
 
 /// A table's line.
 pub fn table(table: Table) -> &'static str {
@@ -17,7 +18,7 @@ pub fn column(table: Table, column: &str) -> Option<&'static str> {
         |list: &[(&'static str, &'static str)]| list.iter().find(|(own, _)| *own == column).map(|(_, text)| *text);
     let found = own.and_then(|(_, list)| in_list(list));
     let event = || table.is_of_events().then(|| in_list(EVENT)).flatten();
-    let process = || matches!(table, Table::Processes | Table::ProcessEvents).then(|| in_list(PROCESS)).flatten();
+    let process = || (table.domain() == Some(Domain::Process)).then(|| in_list(PROCESS)).flatten();
     found.or_else(event).or_else(process)
 }
 

@@ -148,7 +148,7 @@ fn work_that_has_no_end_can_be_ended() {
             "SELECT max(a.pid) FROM processes a JOIN processes b ON a.name = b.name JOIN processes c ON c.name = b.name",
         ),
         (20_000, "SELECT count(*) FROM processes a JOIN processes b ON a.name = b.name AND a.pid + b.pid < 0"),
-        (5_000, "SELECT a.pid FROM processes a, processes b, processes c WHERE a.pid * b.pid - c.pid = 0.5"),
+        (2_000, "SELECT a.pid FROM processes a, processes b, processes c WHERE a.pid * b.pid - c.pid = 0.5"),
     ] {
         let source = Fixed { processes: many(rows), ..Fixed::default() };
         let (done, is_done) = std::sync::mpsc::channel();
