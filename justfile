@@ -47,6 +47,14 @@ fuzz seconds="60" *filter="fuzz_":
 bench *arguments:
     cargo xtask measure {{ arguments }}
 
+# Compare the store with SQLite on the same events
+bench-store *arguments:
+    cargo xtask bench-store {{ arguments }}
+
+# Feed an agent for minutes; fails when its memory grows or anything is lost
+soak *arguments:
+    cargo xtask soak {{ arguments }}
+
 # Known vulnerabilities (needs the network), licences, sources, banned and doubled crates
 security-scan:
     "$(.ci/tool cargo-deny 0.20.2)" --locked check

@@ -58,7 +58,7 @@ pub(crate) fn run(soak: &Soak, out: &mut impl Write) -> Result<(), Failure> {
     let [agent, load] = [pid("daemoneye-agent")?, pid("daemoneye-load")?];
     note(&format!("{} events a second for {} minutes", soak.rate, soak.minutes));
     let mut table =
-        Table::new(&["minute", "stored", "store", "agent (of it anonymous)", "its CPU", "collector", "behind"]);
+        Table::new(&["minute", "stored", "file", "agent (of it anonymous)", "its CPU", "collector", "behind"]);
     let (began, mut used) = (Instant::now(), Usage::of(agent)?);
     let mut resident = Vec::new();
     for minute in 1..=soak.minutes {
@@ -68,7 +68,7 @@ pub(crate) fn run(soak: &Soak, out: &mut impl Write) -> Result<(), Failure> {
         table.row([
             minute.to_string(),
             sum(&stored, "rows", "processes.events").to_string(),
-            mb(sum(&stored, "bytes", "")),
+            mb(sum(&stored, "bytes", "the file")),
             format!("{} ({})", mb(now.resident), mb(now.anonymous)),
             format!("{:.1} %", (now.cpu - used.cpu).as_secs_f64() / MINUTE.as_secs_f64() * 100.0),
             mb(Usage::of(load)?.resident),
