@@ -127,10 +127,13 @@ fn put(table: &mut Gaps<'_>, path: &Path, row: &GapRow) -> Result<(), StoreError
     Ok(())
 }
 
-/// Whether the second says nothing but that the first lasted longer, or lacks more.
+/// Whether the second says nothing but that the first lasted longer and lacks more. What nobody counted is told for itself: how
+/// often it was is all that is known of it.
 fn goes_on(first: &Gap, second: &Gap) -> bool {
     let touches = |to: i64| first.from <= second.from && second.from <= to;
-    first.kind == second.kind && first.reason == second.reason && second.to.is_some() && first.to.is_some_and(touches)
+    let counted = first.count.is_some() && second.count.is_some();
+    let same = first.kind == second.kind && first.reason == second.reason;
+    counted && same && second.to.is_some() && first.to.is_some_and(touches)
 }
 
 /// One for both, which are closed.
@@ -176,10 +179,11 @@ mod tests {
     #[test]
     fn one_gap_goes_on_where_another_ends() {
         let first = gap("a", 1, Some(5), Some(2));
-        assert!(goes_on(&first, &gap("a", 5, Some(9), None)));
-        assert!(!goes_on(&first, &gap("a", 6, Some(9), None)), "something was seen between them");
-        assert!(!goes_on(&first, &gap("a", 0, Some(9), None)), "it begins earlier");
-        assert!(!goes_on(&first, &gap("b", 5, Some(9), None)));
+        assert!(goes_on(&first, &gap("a", 5, Some(9), Some(1))));
+        assert!(!goes_on(&first, &gap("a", 5, Some(9), None)), "nobody counted");
+        assert!(!goes_on(&first, &gap("a", 6, Some(9), Some(1))), "something was seen between them");
+        assert!(!goes_on(&first, &gap("a", 0, Some(9), Some(1))), "it begins earlier");
+        assert!(!goes_on(&first, &gap("b", 5, Some(9), Some(1))));
         assert!(!goes_on(&first, &gap("a", 5, None, None)), "an open one is told for itself");
         assert!(!goes_on(&gap("a", 1, None, None), &gap("a", 5, Some(9), None)));
     }

@@ -243,9 +243,10 @@ impl Collector {
         Ok(())
     }
 
-    /// Whether what is wrong with it is its answers.
+    /// With nothing wrong with it, and where what is wrong is its answers.
     fn does_tasks(&self) -> bool {
-        [Defect::WrongHash, Defect::Unfiltered, Defect::Obliging].into_iter().any(|defect| self.is(defect))
+        self.start.defect.is_none()
+            || [Defect::WrongHash, Defect::Unfiltered, Defect::Obliging].into_iter().any(|defect| self.is(defect))
     }
 
     fn acknowledged(&mut self, session: &mut Session, through: u64) -> Result<(), WireError> {
