@@ -86,6 +86,7 @@ pub(crate) fn is_in_memory(path: &Path) -> bool {
 }
 
 /// Processor time of all threads of this process so far.
+#[allow(dead_code, reason = "only telemetry asks, which is behind a feature")]
 pub(crate) fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
