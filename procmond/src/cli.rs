@@ -1,26 +1,26 @@
-//! Wiring, and what the operator reads when something is wrong.
+//! The program on Linux: its wiring.
 
+use crate::failure::{self, Failure};
 use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
 use crate::limitations::View;
-use crate::mask::Masker;
-use crate::memory::{self, Keeper};
+use crate::memory::Keeper;
 use crate::pace::{Pace, Wanted};
 use crate::poller::{self, Poller};
 use crate::print;
-use crate::procfs::boot::{Boot, BootError};
+use crate::procfs::boot::Boot;
 use crate::reader::{HostProc, OpenError};
 use crate::reload::Reload;
 use crate::scan::{Scanner, VariableNames};
+use crate::setup;
 use crate::snapshot::{Desk, Due};
 use crate::source::PollSource;
 use crate::tasks::{Share, Tasks};
 use clap::Parser as _;
-use collector_core::{BusKeys, CollectorConfig, CollectorError, DataDirLock, Ended, LockError, Stop};
+use collector_core::{DataDirLock, Ended, Stop};
 use daemoneye_lib::cli::{Terminal, logging};
-use daemoneye_lib::config::{self, Component, Config, ConfigError, Environment, Loaded, Procmond, Rereader};
-use std::error::Error;
-use std::io::{self, BufWriter, Write as _};
+use daemoneye_lib::config::{self, Component, Config, Environment, Loaded, Procmond, Rereader};
+use std::io::{self, BufWriter};
 use std::path::Path;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -29,56 +29,11 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-const NAME: &str = Component::Procmond.name();
 const PROC: &str = "/proc";
-
-/// Why procmond ended with a failure.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    #[error(transparent)]
-    Proc(#[from] OpenError),
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    #[error("the line on standard input is no token: {0}")]
-    Token(String),
-    #[error("cannot start")]
-    Start(#[source] io::Error),
-    #[error(transparent)]
-    Collector(#[from] CollectorError),
-    #[error(transparent)]
-    Print(#[from] print::PrintError),
-}
-
-impl Failure {
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Config(error) => error.hint(),
-            Self::Token(_) => Some("let the agent start procmond, or give it no input (</dev/null)".to_owned()),
-            _ => None,
-        }
-    }
-
-    /// Whoever reads our output has seen enough.
-    fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Print(print::PrintError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe)
-    }
-}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
-        Err(failure) => {
-            // Where standard error is closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "{}", report(&failure));
-            ExitCode::FAILURE
-        }
-    }
+    failure::exit_code(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -99,7 +54,8 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 fn scan(config: &Config) -> Result<(), Failure> {
-    let mut scanner = scanner(config, Boot::current()?, variables(config).1)?;
+    let mut scanner =
+        scanner(config, Boot::current().map_err(Failure::host)?, variables(config).1).map_err(Failure::host)?;
     let counts = print::scan(&mut scanner, BufWriter::new(io::stdout().lock()))?;
     tracing::debug!(?counts, "scanned");
     Ok(())
@@ -120,10 +76,8 @@ fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, reload: 
 }
 
 fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scanner<HostProc>, OpenError> {
-    let Procmond { max_command_line_bytes, mask_secrets, mask_names, .. } = &config.procmond;
-    let masker = if *mask_secrets { Masker::new(mask_names) } else { Masker::off() };
-    let scanner = Scanner::new(HostProc::open(Path::new(PROC))?, boot, *max_command_line_bytes);
-    Ok(scanner.masking(masker).collecting(variables))
+    let scanner = Scanner::new(HostProc::open(Path::new(PROC))?, boot, config.procmond.max_command_line_bytes);
+    Ok(scanner.masking(setup::masker(&config.procmond)).collecting(variables))
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -137,19 +91,16 @@ fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
 
 /// Everything that collecting is made of, in the order in which it depends on each other.
 fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Failure> {
-    let Loaded { config, collector_variables, .. } = loaded;
+    let config = &loaded.config;
     let data_dir = config.app.directory_of(Component::Procmond);
     let lock = DataDirLock::acquire(&data_dir)?;
     let token = collector_core::token_from_stdin();
 
     let known = data_dir.join("known.bin");
-    let memory = memory::load(&known).unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn Error, "running processes will be told again");
-        None
-    });
-    let boot = poller::settle(Boot::current()?, memory.as_ref());
+    let memory = setup::recall(&known);
+    let boot = poller::settle(Boot::current().map_err(Failure::host)?, memory.as_ref());
     let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
-    let scanner = scanner(config, boot.clone(), reload.variables.subscribe())?;
+    let scanner = scanner(config, boot.clone(), reload.variables.subscribe()).map_err(Failure::host)?;
     let source = PollSource {
         poller: Poller::new(scanner.hashing(hashes.clone()), boot.clone(), memory),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
@@ -159,21 +110,8 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         view: View::of_this_process(),
         tasks: Some(Arc::new(tasks(config, &boot, hashes, snapshots, &reload))),
     };
-    let collector = CollectorConfig {
-        name: NAME.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        data_dir,
-        socket: config.app.socket(),
-        bus_keys: config.app.bus_keys().map(BusKeys::in_dir),
-        spool_max_bytes: config.collector.spool_max_bytes,
-        orphan_timeout: orphan_timeout(config.collector.orphan_timeout_s),
-        token: match token {
-            Some(line) => Some(line.parse().map_err(|error| Failure::Token(format!("{error}")))?),
-            None => None,
-        },
-        boot_id: boot.id,
-        variables: collector_variables.clone(),
-    };
+    let orphan_timeout = orphan_timeout(config.collector.orphan_timeout_s);
+    let collector = setup::collector(loaded, data_dir, orphan_timeout, token, boot.id)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Start)?;
     let ended = runtime.block_on(async {
@@ -211,33 +149,5 @@ async fn asked_to_end(stop: Stop, mut hangup: Signal, mut reload: Reload, termin
                 reload.reload();
             }
         }
-    }
-}
-
-/// `error: …` with every cause that does not stand in the message already, then `hint: …`.
-fn report(failure: &Failure) -> String {
-    let mut text = failure.to_string();
-    let mut cause = failure.source();
-    while let Some(error) = cause {
-        let error_text = error.to_string();
-        if !text.contains(&error_text) {
-            text = format!("{text}: {error_text}");
-        }
-        cause = error.source();
-    }
-    match failure.hint() {
-        Some(hint) => format!("error: {text}\nhint: {hint}"),
-        None => format!("error: {text}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn causes_are_told_once() {
-        let failure = Failure::Start(io::Error::other("no memory"));
-        assert_eq!(report(&failure), "error: cannot start: no memory");
     }
 }

@@ -20,7 +20,7 @@
 //!   configuration while it runs;
 //! * `portable` takes the place of `reader` and `scan` on other systems than Linux, whose edges are in `elsewhere`;
 //! * `tasks` does what the agent asks for beside the collection;
-//! * [`cli`] is the program, `flags` what it can be told.
+//! * [`cli`] is the program, `flags` what it can be told, `setup` what every system sets up alike, `failure` why it ends.
 //!
 //! This crate is privileged: it opens no network socket and knows no SQL; all host data is hostile bytes to it. What it
 //! holds is bounded: a table entry for each process with a budget of text, one record at a time, and so many hashes.
@@ -30,6 +30,7 @@
 mod boot;
 mod differ;
 mod digest;
+mod failure;
 mod flags;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "environments are not read there"))]
 mod mask;
@@ -39,6 +40,7 @@ mod poller;
 mod print;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "other systems have fewer reasons"))]
 mod provenance;
+mod setup;
 #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there are no tasks to ask for one"))]
 mod snapshot;
 mod source;

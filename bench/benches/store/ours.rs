@@ -18,11 +18,8 @@ struct Stored(Snapshot);
 impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
-        let rows = match table {
-            Table::ProcessEvents => self.0.events_where(table, &wanted.projection, range, &wanted.conditions)?,
-            Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
-            other => return Err(format!("{other:?} is not measured").into()),
-        };
+        let rows = self.0.rows(table, &wanted.projection, range, &wanted.conditions)?;
+        let rows = rows.ok_or_else(|| format!("{table:?} is not in the store"))?;
         Ok(Box::new(rows.map(|batch| batch.map_err(SourceError::from))))
     }
 }

@@ -3,9 +3,10 @@
 use super::lower::{Parameters, lower_query};
 use super::query::{Queries, QueryError};
 use super::session;
-use super::source::{Survey, TableSource, Touched, provider};
+use super::source::{TableSource, Touched, provider};
 use super::{error::Refusal, lower::Lowered};
 use crate::models::catalog::Table;
+use crate::models::condition::Survey;
 use crate::models::time;
 use datafusion::common::DataFusionError;
 use datafusion::common::tree_node::TreeNodeRecursion;

@@ -2,7 +2,7 @@
 
 use crate::models::batch;
 use crate::models::catalog::Table;
-use crate::models::condition::{Condition, Test};
+use crate::models::condition::{Condition, Survey, Test};
 use crate::models::time;
 use crate::proto::ipc::ColumnKind;
 use async_trait::async_trait;
@@ -36,17 +36,6 @@ pub struct Wanted {
     pub to: i64,
     /// What rows must be; others may be given too.
     pub conditions: Vec<Condition>,
-}
-
-/// What a scan would read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Survey {
-    /// All blocks of the table.
-    pub blocks: u64,
-    /// Those of them that would be read.
-    pub blocks_read: u64,
-    /// The most rows that would be looked at.
-    pub rows_at_most: u64,
 }
 
 /// Gives the rows of tables.

@@ -1,4 +1,4 @@
-//! What a query demands of the rows of a table, as far as whoever keeps them can make use of it.
+//! What a query demands of the rows of a table, as far as whoever keeps them can make use of it, and what reading them takes.
 
 use crate::models::columns::Value;
 use std::collections::BTreeSet;
@@ -10,6 +10,17 @@ pub struct Condition {
     pub column: usize,
     /// What its value must be.
     pub test: Test,
+}
+
+/// What reading would take, as far as headers and filters of blocks tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// All blocks of the table.
+    pub blocks: u64,
+    /// Those of them that would be read.
+    pub blocks_read: u64,
+    /// Rows in these, and rows that are not in blocks.
+    pub rows_at_most: u64,
 }
 
 /// What a value must be.

@@ -30,6 +30,7 @@ mod head;
 mod partition;
 mod read;
 mod retention;
+mod rows;
 mod seal;
 mod series;
 mod sieve;
@@ -42,7 +43,6 @@ mod triggers;
 
 pub use append::{Appended, Arrived};
 pub use error::{OpenError, StoreError};
-pub use read::Survey;
 pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};
 pub use statistics::{Extent, TableSize, Verified};

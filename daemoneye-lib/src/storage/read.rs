@@ -11,7 +11,7 @@ use super::partition::{self, Tables};
 use super::series::{self, BlockColumn, Series};
 use super::tables::{BlockHeader, PARTITIONS};
 use crate::models::batch;
-use crate::models::condition::{Condition, Test};
+use crate::models::condition::{Condition, Survey, Test};
 use crate::proto::ipc::ColumnKind;
 use arrow::array::{Array as _, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter as keep};
@@ -90,17 +90,6 @@ fn hashes(test: &Test) -> Option<Vec<u64>> {
         Test::Integers(numbers) => Some(numbers.iter().map(|number| hash_number(*number)).collect()),
         Test::Between(..) => None,
     }
-}
-
-/// What a reading would take, as far as headers and filters tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
-    /// All blocks of the table.
-    pub blocks: u64,
-    /// Those of them that would be read.
-    pub blocks_read: u64,
-    /// Rows in these, and rows that are not in blocks.
-    pub rows_at_most: u64,
 }
 
 /// Blocks on their way out.

@@ -4,7 +4,7 @@ use super::append::{decode, epochs_of};
 use super::damage::Damage;
 use super::error::{InStore, StoreError};
 use super::head::{self, events_of, events_where, run, run_with};
-use super::read::{Blocks, Survey};
+use super::read::Blocks;
 use super::series::{self, EVENTS, Series};
 use super::sieve::Sieve;
 use super::tables::{
@@ -100,35 +100,6 @@ impl Snapshot {
     /// Who is told of damage.
     pub(super) const fn damage(&self) -> &Damage {
         &self.damage
-    }
-
-    /// What [`Self::events_where`] would read.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn survey_events(
-        &self,
-        table: Table,
-        range: TimeRange,
-        conditions: &[Condition],
-    ) -> Result<Survey, StoreError> {
-        let Some(names) = series::of_events(table) else { return Ok(Survey::default()) };
-        let sealed = Blocks::of(&self.read, &self.path, names.series, (range.from, range.to), conditions.to_vec())?;
-        let survey = sealed.survey()?;
-        let fresh = self.open(META)?.get(names.fresh).in_store(&self.path)?.map_or(0, |fresh| fresh.value());
-        Ok(Survey { rows_at_most: survey.rows_at_most + fresh, ..survey })
-    }
-
-    /// What [`Self::processes_where`] would read.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn survey_processes(&self, conditions: &[Condition]) -> Result<Survey, StoreError> {
-        use redb::ReadableTableMetadata as _;
-        let ended = Blocks::of(&self.read, &self.path, Series::Ended, (i64::MIN, i64::MAX), conditions.to_vec())?;
-        let survey = ended.survey()?;
-        let present = self.open(CURRENT)?.len().in_store(&self.path)?;
-        Ok(Survey { rows_at_most: survey.rows_at_most + present, ..survey })
     }
 
     /// Processes: all, or the one of this key.

@@ -3,7 +3,7 @@
 use super::append::decode;
 use super::block::NewBlock;
 use super::error::{InStore, StoreError};
-use super::read::{Blocks, Survey};
+use super::read::Blocks;
 use super::seal::{BLOCK_BYTES, BLOCK_ROWS};
 use super::series::Series;
 use super::sieve::Sieve;
@@ -135,15 +135,11 @@ impl Snapshot {
         Ok(self.damage().watched(&self.path, sealed.read(projection.to_vec()).chain(fresh)))
     }
 
-    /// What [`Self::snapshots_where`] would read.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn survey_snapshots(&self, range: TimeRange, conditions: &[Condition]) -> Result<Survey, StoreError> {
-        let (from_to, path) = ((range.from, range.to), &self.path);
-        let survey = Blocks::of(&self.read, path, Series::Snapshots, from_to, conditions.to_vec())?.survey()?;
+    /// Rows that are not sealed.
+    pub(super) fn fresh_snapshots(&self) -> Result<u64, StoreError> {
+        let path = &self.path;
         let next = self.open(META)?.get(NEXT).in_store(path)?.map_or(0, |next| next.value());
         let first = self.open(SNAPSHOTS)?.first().in_store(path)?.map_or(next, |(first, _)| first.value());
-        Ok(Survey { rows_at_most: survey.rows_at_most + (next - first.min(next)), ..survey })
+        Ok(next.saturating_sub(first))
     }
 }

@@ -1,11 +1,9 @@
 //! `processes.ancestors`: the chain of each process, whatever the host told.
 
-use crate::fixture::{MIDNIGHT, Stored, arrived, ask_of, cell_text, event, item, key, process, seen, store};
-use daemoneye_lib::detection::Parameters;
+use crate::fixture::{MIDNIGHT, arrived, event, item, key, process, rows_of, seen, store};
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::storage::Store;
-use std::sync::Arc;
 
 fn child(number: u32, parent: u32, name: &str) -> ProcessRecord {
     ProcessRecord { parent_key: Some(key(parent.into())), ..process(number, name) }
@@ -18,13 +16,6 @@ fn told(records: Vec<ProcessRecord>) -> (tempfile::TempDir, Store) {
     (directory, store)
 }
 
-/// The rows, their cells joined by blanks.
-fn rows(store: &Store, sql: &str) -> Vec<String> {
-    let source = Arc::new(Stored(store.snapshot().unwrap()));
-    let answer = ask_of(source, sql, &Parameters::default()).unwrap();
-    answer.rows.iter().map(|row| row.iter().map(cell_text).collect::<Vec<_>>().join(" ")).collect()
-}
-
 #[test]
 fn a_chain_is_there_to_its_root_with_each_ancestors_columns() {
     let records = vec![process(1, "init"), child(2, 1, "sshd"), child(3, 2, "bash"), child(4, 3, "curl")];
@@ -34,14 +25,14 @@ fn a_chain_is_there_to_its_root_with_each_ancestors_columns() {
         key(2),
         key(4)
     );
-    assert_eq!(rows(&store, &sql), ["1 bash 3 0", "2 sshd 2 1", "3 init 1 0"]);
+    assert_eq!(rows_of(&store, &sql), ["1 bash 3 0", "2 sshd 2 1", "3 init 1 0"]);
     let all = "SELECT p.name, count(a.depth) FROM processes p LEFT JOIN processes.ancestors a \
                ON a.process_key = p.process_key GROUP BY p.name ORDER BY 2";
-    assert_eq!(rows(&store, all), ["init 0", "sshd 1", "bash 2", "curl 3"]);
+    assert_eq!(rows_of(&store, all), ["init 0", "sshd 1", "bash 2", "curl 3"]);
     let hunt = "SELECT p.name FROM processes p JOIN processes.ancestors a ON a.process_key = p.process_key \
                 WHERE a.name = 'sshd' ORDER BY 1";
-    assert_eq!(rows(&store, hunt), ["bash", "curl"]);
-    assert_eq!(rows(&store, "SELECT count(*) FROM processes.ancestors"), ["6"], "without any column");
+    assert_eq!(rows_of(&store, hunt), ["bash", "curl"]);
+    assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.ancestors"), ["6"], "without any column");
 }
 
 #[test]
@@ -50,7 +41,7 @@ fn a_chain_ends_where_nothing_is_known_and_a_circle_at_the_limit() {
     let (_directory, store) = told(records);
     let depths = "SELECT process_key, count(*), max(depth) FROM processes.ancestors GROUP BY process_key ORDER BY 1";
     let circle = |number| format!("{} 64 64", key(number));
-    assert_eq!(rows(&store, depths), [circle(6), circle(7), circle(8)], "the parent of the orphan was never seen");
+    assert_eq!(rows_of(&store, depths), [circle(6), circle(7), circle(8)], "the parent of the orphan was never seen");
 }
 
 #[test]
@@ -70,5 +61,5 @@ fn ancestors_that_ended_long_ago_are_found_in_blocks() {
     let sealed = store.snapshot().unwrap().sizes().unwrap();
     assert!(sealed.iter().any(|size| size.table == "processes, ended" && size.rows >= 2), "{sealed:?}");
     let sql = format!("SELECT depth, name FROM processes.ancestors WHERE process_key = '{}' ORDER BY 1", key(20_000));
-    assert_eq!(rows(&store, &sql), ["1 second", "2 short"]);
+    assert_eq!(rows_of(&store, &sql), ["1 second", "2 short"]);
 }

@@ -75,16 +75,19 @@ fn what_would_be_read_is_known_without_reading_it() {
         let columns = Table::ProcessEvents.columns();
         let column = columns.iter().position(|(name, _)| *name == "process_key").unwrap();
         let conditions = [Condition { column, test: texts(&[sql]) }];
-        blocks().1.snapshot().unwrap().survey_events(Table::ProcessEvents, TimeRange::ALL, &conditions).unwrap()
+        blocks().1.snapshot().unwrap().survey(Table::ProcessEvents, TimeRange::ALL, &conditions).unwrap().unwrap()
     };
     let found = survey(&key(4_711));
     assert_eq!((found.blocks, found.blocks_read), (6, 1));
     assert_eq!(found.rows_at_most, u64::from(BLOCK + FRESH));
     assert_eq!(survey("no key").blocks_read, 0);
     let early = TimeRange { from: MIDNIGHT, to: MIDNIGHT + 3_000 };
-    assert_eq!(blocks().1.snapshot().unwrap().survey_events(Table::ProcessEvents, early, &[]).unwrap().blocks_read, 2);
     assert_eq!(
-        blocks().1.snapshot().unwrap().survey_processes(&[]).unwrap().rows_at_most,
+        blocks().1.snapshot().unwrap().survey(Table::ProcessEvents, early, &[]).unwrap().unwrap().blocks_read,
+        2
+    );
+    assert_eq!(
+        blocks().1.snapshot().unwrap().survey(Table::Processes, TimeRange::ALL, &[]).unwrap().unwrap().rows_at_most,
         u64::from(BLOCKS * BLOCK + FRESH)
     );
 }

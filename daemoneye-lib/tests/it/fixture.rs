@@ -138,15 +138,17 @@ pub(crate) struct Stored(pub(crate) Snapshot);
 impl TableSource for Stored {
     fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
         let range = TimeRange { from: wanted.from, to: wanted.to };
-        let rows = match table {
-            Table::ProcessEvents => self.0.events_where(table, &wanted.projection, range, &wanted.conditions)?,
-            Table::Processes => self.0.processes_where(&wanted.projection, &wanted.conditions)?,
-            Table::Ancestors => self.0.ancestors_where(&wanted.projection, &wanted.conditions)?,
-            Table::Snapshots => self.0.snapshots_where(&wanted.projection, range, &wanted.conditions)?,
-            other => return Err(format!("{other:?} is not part of this test").into()),
-        };
+        let rows = self.0.rows(table, &wanted.projection, range, &wanted.conditions)?;
+        let rows = rows.ok_or_else(|| format!("{table:?} is not in the store"))?;
         Ok(Box::new(rows.map(|batch| batch.map_err(SourceError::from))))
     }
+}
+
+/// The rows that a query has over a store, their cells joined by blanks.
+pub(crate) fn rows_of(store: &Store, sql: &str) -> Vec<String> {
+    let source = Arc::new(Stored(store.snapshot().unwrap()));
+    let answer = ask_of(source, sql, &Parameters::default()).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    answer.rows.iter().map(|row| row.iter().map(cell_text).collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// A small host: systemd (1), kthreadd (2), nginx (100), its shell (200) and a SHELL in capitals (300) of unknown parent.

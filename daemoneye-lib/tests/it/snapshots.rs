@@ -1,14 +1,12 @@
 //! `processes.snapshots`: what was told comes back, by time and by process, until retention removes it.
 
-use crate::fixture::{MIDNIGHT, MINUTE, Stored, arrived, ask_of, cell_text, item, key, store};
-use daemoneye_lib::detection::Parameters;
+use crate::fixture::{MIDNIGHT, MINUTE, arrived, item, key, rows_of, store};
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::time::sql_text;
 use daemoneye_lib::proto::common::ProcessRecord;
 use daemoneye_lib::proto::ipc::ProcessSnapshot;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::storage::{Extent, Keep, Store, TimeRange};
-use std::sync::Arc;
 
 const PROCESSES: u32 = 100;
 
@@ -37,12 +35,6 @@ fn told(snapshots: u64) -> (tempfile::TempDir, Store) {
     (directory, store)
 }
 
-fn rows(store: &Store, sql: &str) -> Vec<String> {
-    let source = Arc::new(Stored(store.snapshot().unwrap()));
-    let answer = ask_of(source, sql, &Parameters::default()).unwrap();
-    answer.rows.iter().map(|row| row.iter().map(cell_text).collect::<Vec<_>>().join(" ")).collect()
-}
-
 #[test]
 fn snapshots_are_found_in_blocks_and_before() {
     // Two blocks of twenty snapshots, and five that are not in a block.
@@ -50,16 +42,16 @@ fn snapshots_are_found_in_blocks_and_before() {
     let sizes = store.snapshot().unwrap().sizes().unwrap();
     let sealed = sizes.iter().find(|size| size.table == "processes.snapshots, sealed").unwrap();
     assert_eq!((sealed.rows, sealed.blocks), (4_000, Some(2)));
-    assert_eq!(rows(&store, "SELECT count(*), count(DISTINCT scan_id) FROM processes.snapshots"), ["4500 45"]);
+    assert_eq!(rows_of(&store, "SELECT count(*), count(DISTINCT scan_id) FROM processes.snapshots"), ["4500 45"]);
     let one = "SELECT count(*), min(memory_usage), max(collector) FROM process_snapshots WHERE name = 'name-7'";
-    assert_eq!(rows(&store, one), ["45 7000 procmond"]);
+    assert_eq!(rows_of(&store, one), ["45 7000 procmond"]);
     for minute in [0, 19, 20, 44] {
         let at = sql_text(MIDNIGHT + minute * MINUTE);
         let sql = format!("SELECT scan_id FROM processes.snapshots WHERE snapshot_time = '{at}' AND pid = 100");
-        assert_eq!(rows(&store, &sql), [minute.to_string()]);
+        assert_eq!(rows_of(&store, &sql), [minute.to_string()]);
     }
     let last = TimeRange { from: MIDNIGHT + 44 * MINUTE, to: i64::MAX };
-    let survey = store.snapshot().unwrap().survey_snapshots(last, &[]).unwrap();
+    let survey = store.snapshot().unwrap().survey(Table::Snapshots, last, &[]).unwrap().unwrap();
     assert_eq!((survey.blocks, survey.blocks_read, survey.rows_at_most), (2, 0, 500));
     assert_eq!(store.verify(Extent::All).unwrap().problems, Vec::<String>::new());
 }
@@ -68,7 +60,7 @@ fn snapshots_are_found_in_blocks_and_before() {
 fn a_batch_of_snapshots_that_comes_again_is_stored_once() {
     let (_directory, store) = told(3);
     store.append(&[arrived(1, 1, parts(4))], 0).unwrap();
-    assert_eq!(rows(&store, "SELECT count(*) FROM processes.snapshots"), ["400"]);
+    assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.snapshots"), ["400"]);
 }
 
 #[test]
@@ -77,7 +69,7 @@ fn old_snapshots_go_and_that_is_remembered() {
     let since = Some(MIDNIGHT + 42 * MINUTE);
     let removed = store.prune(Keep { since, ..Keep::default() }, false).unwrap();
     assert_eq!((removed.snapshots, removed.events, removed.processes), (4_200, 0, 0));
-    assert_eq!(rows(&store, "SELECT count(*) FROM processes.snapshots"), ["300"]);
+    assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.snapshots"), ["300"]);
     let until = store.snapshot().unwrap().removed_until(Table::Snapshots).unwrap();
     assert_eq!(until, Some(MIDNIGHT + 41 * MINUTE));
     assert!(store.prune(Keep { since, ..Keep::default() }, false).unwrap().is_nothing());
@@ -89,7 +81,7 @@ fn a_part_with_a_process_that_has_no_key_is_a_gap() {
     let processes = vec![ProcessRecord { process_key: "7".to_owned(), ..ProcessRecord::default() }];
     let part = item(Item::Snapshot(ProcessSnapshot { scan_id: 1, processes }));
     store.append(&[arrived(1, 1, vec![part])], 0).unwrap();
-    assert_eq!(rows(&store, "SELECT count(*) FROM processes.snapshots"), ["0"]);
+    assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.snapshots"), ["0"]);
     let gaps = store.snapshot().unwrap().gaps().unwrap();
     assert_eq!(gaps.iter().map(|row| row.gap.kind.as_str()).collect::<Vec<_>>(), ["undecodable"]);
 }
