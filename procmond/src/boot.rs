@@ -19,6 +19,12 @@ impl Boot {
         self.time_ns.saturating_add(i64::try_from(self.duration_ns(ticks)).unwrap_or(i64::MAX))
     }
 
+    /// The clock tick of a moment so many nanoseconds after the boot.
+    pub(crate) fn ticks_of(&self, ns: u64) -> u64 {
+        let ticks = u128::from(ns) * u128::from(self.ticks_per_second) / 1_000_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
     /// So many clock ticks in nanoseconds.
     pub(crate) fn duration_ns(&self, ticks: u64) -> u64 {
         let ns = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);

@@ -3,6 +3,7 @@
 use crate::failure::{self, Failure};
 use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
+use crate::kernel::{self, Chosen, Listening};
 use crate::limitations::View;
 use crate::memory::Keeper;
 use crate::pace::{Pace, Wanted};
@@ -14,8 +15,9 @@ use crate::reload::Reload;
 use crate::scan::{Scanner, VariableNames};
 use crate::setup;
 use crate::snapshot::{Desk, Due};
-use crate::source::PollSource;
+use crate::source::{Meanwhile, Quiet, WatchSource};
 use crate::tasks::{Share, Tasks};
+use crate::tell::Teller;
 use clap::Parser as _;
 use collector_core::{DataDirLock, Ended, Stop};
 use daemoneye_lib::cli::{Terminal, logging};
@@ -80,6 +82,26 @@ fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scan
     Ok(scanner.masking(setup::masker(&config.procmond)).collecting(variables))
 }
 
+/// What tells of processes between two scans.
+fn meanwhile(config: &Procmond, boot: &Boot, teller: Teller) -> Result<Box<dyn Meanwhile<Scanner<HostProc>>>, Failure> {
+    let options = kernel::Options {
+        ring_bytes: config.ring_bytes.next_power_of_two(),
+        max_arguments: u32::try_from(config.max_command_line_bytes).unwrap_or(u32::MAX),
+        environment: !config.environment.is_empty(),
+        pid_namespace: kernel::pid_namespace().map_err(Failure::Start)?,
+        page_size: boot.page_size,
+    };
+    let Chosen { feed, mode, reason } = kernel::choose(config.source, &options).map_err(Failure::host)?;
+    tracing::info!(mode, reason, "processes are seen");
+    Ok(match feed {
+        Some(feed) => {
+            let every = Duration::from_millis(config.drain_interval_ms);
+            Box::new(Listening::new(feed, mode, reason, teller, every))
+        }
+        None => Box::new(Quiet { reason }),
+    })
+}
+
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
     let digester = Arc::new(FileDigester::new(config.hash_max_bytes_per_second, config.hash_max_file_bytes));
     if config.hash_executables {
@@ -101,8 +123,15 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     let boot = poller::settle(Boot::current().map_err(Failure::host)?, memory.as_ref());
     let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
     let scanner = scanner(config, boot.clone(), reload.variables.subscribe()).map_err(Failure::host)?;
-    let source = PollSource {
+    let teller = Teller::new(
+        setup::masker(&config.procmond),
+        reload.variables.subscribe(),
+        hashes.clone(),
+        config.procmond.max_command_line_bytes,
+    );
+    let source = WatchSource {
         poller: Poller::new(scanner.hashing(hashes.clone()), boot.clone(), memory),
+        meanwhile: meanwhile(&config.procmond, &boot, teller)?,
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),

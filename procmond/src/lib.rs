@@ -51,6 +51,8 @@ pub mod cli;
 #[cfg(target_os = "linux")]
 mod hashing;
 #[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
 mod limitations;
 #[cfg(target_os = "linux")]
 mod procfs;
@@ -62,6 +64,8 @@ mod reload;
 pub mod scan;
 #[cfg(target_os = "linux")]
 mod tasks;
+#[cfg(target_os = "linux")]
+mod tell;
 
 // Other systems: `portable` in the place of reader and scan; tests compare the two on Linux.
 #[cfg(not(target_os = "linux"))]

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(crate) struct Wanted {
     /// At least so long from scan to scan.
     pub(crate) least: Duration,
+    /// At least so long where events are told between the scans.
+    pub(crate) beside_events: Duration,
     /// For which share of a core.
     pub(crate) max_cpu_per_cent: f64,
     /// From snapshot to snapshot; zero for none.
@@ -18,6 +20,7 @@ impl From<&Config> for Wanted {
     fn from(config: &Config) -> Self {
         Self {
             least: Duration::from_millis(config.app.scan_interval_ms),
+            beside_events: Duration::from_millis(config.procmond.reconcile_interval_ms),
             max_cpu_per_cent: config.app.max_scan_cpu,
             snapshots_every: Duration::from_millis(config.procmond.snapshot_interval_ms),
         }

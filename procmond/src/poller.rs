@@ -2,8 +2,10 @@
 
 use crate::boot::Boot;
 use crate::cpu::thread_cpu;
-use crate::differ::{Pass, Table, Tell};
+use crate::differ::{Beside, Pass, Table, Tell};
 use crate::memory::{Header, Memory};
+#[cfg(target_os = "linux")]
+use crate::scan::{Interrupted, Look};
 use crate::scan::{ProcessCollector, ScanError};
 use collector_core::Epoch;
 use daemoneye_lib::models::time::now_ns;
@@ -41,6 +43,8 @@ pub(crate) struct Poller<C> {
     /// When the last whole scan had finished.
     finished: Option<i64>,
     blind: Option<Blind>,
+    /// Where events are told beside the scans.
+    beside: Option<Beside>,
 }
 
 /// What a round came to.
@@ -69,7 +73,7 @@ impl<C: ProcessCollector> Poller<C> {
     /// A poller that goes on from what is remembered.
     pub(crate) fn new(collector: C, boot: Boot, memory: Option<Memory>) -> Self {
         let (epoch, table) = (Vec::new(), Table::default());
-        let mut poller = Self { collector, boot, epoch, table, scan: 0, finished: None, blind: None };
+        let mut poller = Self { collector, boot, epoch, table, scan: 0, finished: None, blind: None, beside: None };
         if let Some(Memory { header, table }) = memory {
             let reason = match (header.boot_id == poller.boot.id, header.clean) {
                 (false, _) => "the host was restarted",
@@ -118,7 +122,7 @@ impl<C: ProcessCollector> Poller<C> {
             news |= gap_told || !matches!(item, Item::Scan(_) | Item::Snapshot(_));
             tell(item)
         };
-        let pass = Pass::new(&self.boot, &mut self.table, self.scan, &mut tell);
+        let pass = Pass::new(&self.boot, &mut self.table, self.scan, &mut tell).beside(self.beside.as_mut());
         let mut pass = if snapshot { pass.with_snapshot() } else { pass };
         let counts = match self.collector.enumerate_processes(&mut pass) {
             Ok(counts) => counts,
@@ -132,6 +136,11 @@ impl<C: ProcessCollector> Poller<C> {
         };
         pass.finish()?;
         let finished = now_ns();
+        if let Some(gap) =
+            self.beside.as_mut().and_then(|beside| beside.gap(self.finished.unwrap_or(started), finished))
+        {
+            tell(Item::Gap(gap))?;
+        }
         let cpu = thread_cpu().saturating_sub(cpu);
         tell(Item::Scan(ScanSummary {
             scan_id: self.scan,
@@ -159,6 +168,38 @@ impl<C: ProcessCollector> Poller<C> {
             epoch: self.epoch.clone(),
         };
         Some((header, &self.table))
+    }
+}
+
+/// Beside events.
+#[cfg(target_os = "linux")]
+impl<C: Look> Poller<C> {
+    /// Events are told from now on beside the scans, which look for what those do not tell.
+    pub(crate) fn beside_events(&mut self, since_boot_ns: u64) {
+        self.beside = Some(Beside::since(self.boot.ticks_of(since_boot_ns)));
+    }
+
+    /// There are no events any more.
+    pub(crate) fn alone(&mut self) {
+        self.beside = None;
+    }
+
+    /// What events are told with: the boot, what is known of processes, the number of the last scan.
+    pub(crate) fn known(&mut self) -> (&Boot, &mut Table, u64) {
+        (&self.boot, &mut self.table, self.scan)
+    }
+
+    /// Looks at one process, and tells if it is not as it was told.
+    pub(crate) fn look(&mut self, pid: u32, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+        let mut pass = Pass::new(&self.boot, &mut self.table, self.scan, tell).beside(self.beside.as_mut()).looking();
+        self.collector.look(pid, &mut pass)
+    }
+
+    /// All that happened until now was told, so that nothing is missed from before.
+    pub(crate) fn heard(&mut self, until: i64) {
+        if let Some(finished) = &mut self.finished {
+            *finished = until.max(*finished);
+        }
     }
 }
 

@@ -6,6 +6,10 @@ use daemoneye_lib::proto::common::ProcessRecord;
 /// For every column that has a value and no entry of its own.
 pub(crate) const EVERY: &str = "*";
 
+/// For every column that has none and no entry of its own.
+pub(crate) const NONE: &str = "-";
+
+pub(crate) const CAPTURED: &str = "captured";
 pub(crate) const SCRAPED: &str = "scraped";
 pub(crate) const INFERRED: &str = "inferred";
 
@@ -21,11 +25,14 @@ pub(crate) const HASH_DENIED: &str = "unavailable: executable may not be read";
 pub(crate) const HASH_NOT_REGULAR: &str = "unavailable: executable is not a regular file";
 pub(crate) const HASHING_BROKEN: &str = "unavailable: hashing has failed";
 pub(crate) const HASHING_OFF: &str = "unavailable: hashing is off";
+pub(crate) const BY_SIGNAL: &str = "unavailable: ended by a signal";
 pub(crate) const NOT_COLLECTED: &str = "unavailable: not collected";
+pub(crate) const NOT_FORKED: &str = "unavailable: not told of a fork";
 pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
 pub(crate) const NOT_KEPT: &str = "unavailable: not kept until the end";
 pub(crate) const NOT_SET: &str = "unavailable: not set";
 pub(crate) const NO_PARENT: &str = "unavailable: no parent";
+pub(crate) const NO_SIGNAL: &str = "unavailable: not ended by a signal";
 pub(crate) const NO_TERMINAL: &str = "unavailable: no terminal";
 pub(crate) const PARENT_ENDED: &str = "unavailable: parent ended before it was seen";
 pub(crate) const PARENT_GONE: &str = "unavailable: parent has ended";
@@ -33,6 +40,10 @@ pub(crate) const POLLING: &str = "unavailable: polling";
 pub(crate) const RUNNING: &str = "unavailable: running";
 pub(crate) const TOO_LARGE: &str = "unavailable: too large to tell";
 pub(crate) const UNKNOWN_USER: &str = "unavailable: not in /etc/passwd";
+
+/// Of a gap.
+pub(crate) const SHED_FORKS: &str =
+    "more than half of the spool waits for the agent: fork events were given up for exec and exit events";
 
 /// The reason in a record for what could not be read.
 pub(crate) fn reason(unreadable: Unreadable) -> &'static str {

@@ -1,4 +1,4 @@
-//! The poller as a source of events for the collector's run loop.
+//! What watches processes, as a source of events for the collector's run loop: scans, and what goes on between them.
 
 use crate::limitations::View;
 use crate::memory::Keeper;
@@ -28,9 +28,57 @@ const SHORT_COMMAND_LINE: usize = 4096;
 /// A new configuration, or a request for a snapshot, is noticed within this time, however long the interval.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Polls the process table.
-pub(crate) struct PollSource<C> {
+/// What goes on between two scans.
+pub(crate) trait Meanwhile<C>: Send {
+    /// How processes are seen, and why in no better way.
+    fn mode(&self) -> (&'static str, String);
+
+    /// Whether what happens between two scans is told, so that scans only look for what is missed.
+    fn hears(&self) -> bool;
+
+    /// Whether something was told since the last time.
+    fn news(&mut self) -> bool;
+
+    /// Before the first scan.
+    fn begin(&mut self, poller: &mut Poller<C>);
+
+    /// Spends so much time, or less.
+    ///
+    /// # Errors
+    /// When the collector is stopping.
+    fn spend(&mut self, poller: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped>;
+}
+
+/// Nothing is told between two scans.
+pub(crate) struct Quiet {
+    /// Why.
+    pub(crate) reason: String,
+}
+
+impl<C> Meanwhile<C> for Quiet {
+    fn mode(&self) -> (&'static str, String) {
+        ("poll", self.reason.clone())
+    }
+
+    fn hears(&self) -> bool {
+        false
+    }
+
+    fn news(&mut self) -> bool {
+        false
+    }
+
+    fn begin(&mut self, _: &mut Poller<C>) {}
+
+    fn spend(&mut self, _: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped> {
+        sink.pause(time)
+    }
+}
+
+/// Watches the process table.
+pub(crate) struct WatchSource<C> {
     pub(crate) poller: Poller<C>,
+    pub(crate) meanwhile: Box<dyn Meanwhile<C>>,
     pub(crate) pace: Pace,
     /// What the configuration says of the pace.
     pub(crate) wanted: watch::Receiver<Wanted>,
@@ -41,13 +89,17 @@ pub(crate) struct PollSource<C> {
     pub(crate) tasks: Option<Arc<dyn TaskHandler>>,
 }
 
-impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
+impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
     fn describe(&self) -> SourceDescription {
         let limitations = self.view.limitations();
-        let caps = if limitations.is_empty() { SourceCaps::SYSTEM_WIDE } else { SourceCaps::empty() };
+        let mut caps = if limitations.is_empty() { SourceCaps::SYSTEM_WIDE } else { SourceCaps::empty() };
+        if self.meanwhile.hears() {
+            caps |= SourceCaps::REALTIME | SourceCaps::KERNEL_LEVEL;
+        }
+        let (mode, mode_reason) = self.meanwhile.mode();
         SourceDescription {
-            mode: "poll".to_owned(),
-            mode_reason: "kernel event sources are not part of this build".to_owned(),
+            mode: mode.to_owned(),
+            mode_reason,
             caps: caps | SourceCaps::PROCESS,
             capabilities: CollectionCapabilities {
                 domains: vec!["process".to_owned()],
@@ -63,6 +115,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
     }
 
     fn run(mut self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
+        self.meanwhile.begin(&mut self.poller);
         while !sink.stopped() {
             let began = Instant::now();
             let mut last_error = None;
@@ -89,9 +142,6 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
                     last_error = Some(error.to_string());
                 }
             }
-            if self.keeper.is_due() {
-                last_error = self.remember(&sink, false).err().or(last_error);
-            }
             if self.wait(&sink, began, last_error).is_err() {
                 break;
             }
@@ -104,17 +154,24 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
     }
 }
 
-impl<C: ProcessCollector> PollSource<C> {
-    /// Sleeps until the next scan is due, which a new configuration can change meanwhile.
-    fn wait(&mut self, sink: &Sink, began: Instant, last_error: Option<String>) -> Result<(), Stopped> {
+impl<C: ProcessCollector> WatchSource<C> {
+    /// Spends the time until the next scan is due, which a new configuration can change meanwhile.
+    fn wait(&mut self, sink: &Sink, began: Instant, mut last_error: Option<String>) -> Result<(), Stopped> {
         loop {
-            let Wanted { least, max_cpu_per_cent, .. } = *self.wanted.borrow();
+            if self.meanwhile.news() {
+                self.keeper.note_news();
+            }
+            if self.keeper.is_due() {
+                last_error = self.remember(sink, false).err().or(last_error);
+            }
+            let Wanted { least, beside_events, max_cpu_per_cent, .. } = *self.wanted.borrow();
+            let least = if self.meanwhile.hears() { least.max(beside_events) } else { least };
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone() });
             let left = interval.saturating_sub(began.elapsed());
-            sink.pause(left.min(LOOK))?;
+            self.meanwhile.spend(&mut self.poller, sink, left.min(LOOK))?;
             if left <= LOOK || self.snapshots.is_asked_for() {
                 return Ok(());
             }
@@ -149,7 +206,7 @@ impl<C: ProcessCollector> PollSource<C> {
     }
 }
 
-fn tell(sink: &Sink, item: Item) -> Result<(), Interrupted> {
+pub(crate) fn tell(sink: &Sink, item: Item) -> Result<(), Interrupted> {
     if sink.stopped() {
         return Err(Interrupted);
     }

@@ -120,6 +120,30 @@ pub const KEYS: &[Key] = &[
         doc: "Where the bus's keys are when it is encrypted; <data_dir>/keys when not set.",
     },
     Key {
+        path: "procmond.source",
+        kind: Kind::Choice(&["auto", "ebpf", "connector", "poll"]),
+        default: Preset::Text("auto"),
+        doc: "Where processes are seen: by eBPF programs in the kernel, by its netlink connector, or by scans alone. `auto` takes the first of these that works; one that is named and cannot work is an error.",
+    },
+    Key {
+        path: "procmond.ring_bytes",
+        kind: Kind::Integer(4_096, 1 << 30),
+        default: Preset::Integer(8 * MIB),
+        doc: "The size of the buffer in which the kernel keeps events until procmond takes them, rounded up to a power of two; what finds no room is lost and counted.",
+    },
+    Key {
+        path: "procmond.drain_interval_ms",
+        kind: Kind::Integer(1, 10_000),
+        default: Preset::Integer(20),
+        doc: "How long events may wait in that buffer.",
+    },
+    Key {
+        path: "procmond.reconcile_interval_ms",
+        kind: Kind::Integer(1_000, 3_600_000),
+        default: Preset::Integer(10_000),
+        doc: "Where the kernel tells events, a scan looks so often for what they did not tell; without events `app.scan_interval_ms` counts.",
+    },
+    Key {
         path: "procmond.max_command_line_bytes",
         kind: Kind::Integer(4_096, MIB),
         default: Preset::Integer(262_144),

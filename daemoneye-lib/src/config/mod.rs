@@ -35,8 +35,8 @@ pub use disk::{free_bytes, is_in_memory};
 pub use environment::{Component, Environment};
 pub use error::ConfigError;
 pub use model::{
-    Agent, App, BusEncryption, Cli, Collector, Config, LogFormat, LogLevel, OutputFormat, Procmond, Rules, Sink,
-    SinkFormat, SpawnedCollector,
+    Agent, App, BusEncryption, Cli, Collector, Config, LogFormat, LogLevel, OutputFormat, ProcessSource, Procmond,
+    Rules, Sink, SinkFormat, SpawnedCollector,
 };
 pub use reload::{Reread, Rereader};
 pub use settings::{Layer, Origin, Overrides, Setting};

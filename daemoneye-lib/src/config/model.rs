@@ -83,6 +83,14 @@ impl App {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Procmond {
+    /// Where processes are seen.
+    pub source: ProcessSource,
+    /// The size of the kernel's buffer of events.
+    pub ring_bytes: u32,
+    /// How long events may wait there.
+    pub drain_interval_ms: u64,
+    /// How often a scan looks for what events did not tell.
+    pub reconcile_interval_ms: u64,
     /// Command lines are cut after so many bytes.
     pub max_command_line_bytes: usize,
     /// Whether secrets in command lines are masked.
@@ -101,6 +109,20 @@ pub struct Procmond {
     pub hash_queue: usize,
     /// How often snapshots are told; 0 for never.
     pub snapshot_interval_ms: u64,
+}
+
+/// Where processes are seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessSource {
+    /// The best that works.
+    Auto,
+    /// eBPF programs in the kernel.
+    Ebpf,
+    /// The kernel's netlink connector.
+    Connector,
+    /// Scans alone.
+    Poll,
 }
 
 /// `[agent]`: the agent.

@@ -3,21 +3,27 @@
 //! [`Table`] knows of every process that was told what tells it apart and what its `exit` will say. [`Pass`] looks at
 //! one scan with it. An event is told before the table takes note of it: should telling fail, the same event comes
 //! about again at the next scan.
+//!
+//! Beside a source of events ([`Beside`]) a scan looks for what that one did not tell. What happens while the scan runs is on
+//! its way as an event: so a process that began since the events did counts as missed only when two scans in a row meet it
+//! and no event told it, and as ended when two in a row do not.
 
+mod beside;
+mod ended;
 mod identity;
 mod table;
 
+pub(crate) use beside::Beside;
+pub(crate) use identity::Identity;
 pub(crate) use table::{Known, Table};
 
 use crate::boot::Boot;
 use crate::provenance as why;
 use crate::scan::{Glance, Interrupted, Observed, Visitor, usage};
 use crate::snapshot::{self, Parts};
-use daemoneye_lib::models::columns::{PROCESS, Value};
 use daemoneye_lib::models::{key::process_key, time::now_ns};
 use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use identity::Identity;
 
 /// The whole record of a known process is read at every scan of so many, in which its turn comes: not everything that
 /// can change shows at the first look.
@@ -38,12 +44,26 @@ pub(crate) struct Pass<'a> {
     usage: Option<f64>,
     /// Where the scan is a snapshot.
     snapshot: Option<Parts>,
+    /// Where there are events beside the scans.
+    beside: Option<&'a mut Beside>,
+    /// One process is looked at, whatever is known of it.
+    look: bool,
 }
 
 impl<'a> Pass<'a> {
     /// A pass for the scan of this number, which no scan before had.
     pub(crate) fn new(boot: &'a Boot, table: &'a mut Table, scan: u64, tell: &'a mut Tell<'a>) -> Self {
-        Self { boot, table, scan, tell, usage: None, snapshot: None }
+        Self { boot, table, scan, tell, usage: None, snapshot: None, beside: None, look: false }
+    }
+
+    /// The same, beside events.
+    pub(crate) fn beside(self, beside: Option<&'a mut Beside>) -> Self {
+        Self { beside, ..self }
+    }
+
+    /// The same, for a look at one process.
+    pub(crate) fn looking(self) -> Self {
+        Self { look: true, ..self }
     }
 
     /// The same, which tells beside the events what each process uses.
@@ -53,15 +73,19 @@ impl<'a> Pass<'a> {
 
     /// Tells the end of every process that this scan, which has come to its end, did not meet, and the rest of the snapshot.
     pub(crate) fn finish(self) -> Result<(), Interrupted> {
-        let Self { boot, table, scan, tell, snapshot, .. } = self;
+        let Self { boot, table, scan, tell, snapshot, beside, .. } = self;
         if let Some(part) = snapshot.and_then(|mut parts| parts.rest()) {
             tell(part)?;
         }
-        for pid in table.not_met_in(scan) {
+        let last = if beside.is_some() { scan.saturating_sub(1) } else { scan };
+        for pid in table.not_met_since(last) {
             if let Some(known) = table.get(pid) {
-                tell(exit(boot, pid, known))?;
+                tell(inferred_exit(boot, pid, known))?;
             }
-            table.remove(pid);
+            table.end(pid);
+        }
+        if let Some(beside) = beside {
+            beside.finish();
         }
         Ok(())
     }
@@ -78,20 +102,27 @@ impl<'a> Pass<'a> {
 
     fn is_due(&self, glance: &Glance<'_>) -> bool {
         let young = glance.at.saturating_sub(self.boot.time_of(glance.stat.start_ticks)) < YOUNG_NS;
-        young || u64::from(glance.pid).wrapping_add(self.scan).is_multiple_of(TURNS)
+        // Events tell what a young process becomes.
+        (young && self.beside.is_none()) || u64::from(glance.pid).wrapping_add(self.scan).is_multiple_of(TURNS)
     }
 }
 
 impl Visitor for Pass<'_> {
     fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted> {
         self.usage = None;
-        let due = self.is_due(glance);
-        let Some(known) = self.table.get_mut(glance.pid) else { return Ok(true) };
-        if known.start_ticks != glance.stat.start_ticks {
-            (self.tell)(exit(self.boot, glance.pid, known))?;
-            self.table.remove(glance.pid);
-            return Ok(true);
+        let due = self.look || self.is_due(glance);
+        if let Some(known) = self.table.get(glance.pid)
+            && known.start_ticks != glance.stat.start_ticks
+        {
+            (self.tell)(inferred_exit(self.boot, glance.pid, known))?;
+            self.table.end(glance.pid);
         }
+        let Some(known) = self.table.get_mut(glance.pid) else {
+            return Ok(match &mut self.beside {
+                Some(beside) => beside.misses(glance, self.table),
+                None => true,
+            });
+        };
         known.scan = self.scan;
         let spent = self.boot.duration_ns(glance.stat.cpu_ticks.saturating_sub(known.cpu_ticks));
         self.usage = usage(spent, glance.at.saturating_sub(known.cpu_at));
@@ -141,12 +172,12 @@ impl Visitor for Pass<'_> {
     }
 }
 
-fn event(event_type: EventType, event_time: i64, record: ProcessRecord) -> Item {
+pub(crate) fn event(event_type: EventType, event_time: i64, record: ProcessRecord) -> Item {
     Item::Process(ProcessEvent { event_type: event_type.into(), event_time, process: Some(record) })
 }
 
-/// The event of a process that is no longer there.
-fn exit(boot: &Boot, pid: u32, known: &Known) -> Item {
+/// The event of a process that is no longer there, and whose end nobody saw.
+pub(crate) fn inferred_exit(boot: &Boot, pid: u32, known: &Known) -> Item {
     let now = now_ns();
     let mut record = ProcessRecord {
         process_key: process_key(&boot.id, pid, known.start_ticks),
@@ -169,11 +200,7 @@ fn exit(boot: &Boot, pid: u32, known: &Known) -> Item {
     record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
     why::absent(&mut record, &["end_time"], why::INFERRED);
     why::absent(&mut record, &["exit_code", "exit_signal", "invoked_path"], why::POLLING);
-    for column in PROCESS {
-        if (column.get)(&record) == Value::Null && !record.provenance.contains_key(column.name) {
-            why::absent(&mut record, &[column.name], why::NOT_KEPT);
-        }
-    }
+    record.provenance.insert(why::NONE.to_owned(), why::NOT_KEPT.to_owned());
     event(EventType::Exit, now, record)
 }
 

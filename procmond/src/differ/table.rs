@@ -1,8 +1,10 @@
-//! The processes that were told, with no more of each than its next event needs.
+//! The processes that were told, with no more of each than its next event needs, and that of its children.
 //!
 //! There is an entry for each process of the host, so the kernel's limit of pids bounds their number. Text is what can
-//! grow: all of it together has a budget, past which an entry keeps its name alone.
+//! grow: all of it together has a budget, past which an entry keeps its name alone. Those that have ended are kept for
+//! what their children's events say of them, in a budget of their own: the first to end is the first to go.
 
+use super::ended::Ended;
 use super::identity::Identity;
 use crate::boot::Boot;
 use crate::provenance as why;
@@ -11,8 +13,8 @@ use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::ProcessRecord;
 use std::collections::HashMap;
 
-/// So much of a command line is kept until the end of its process.
-const MAX_COMMAND_LINE: usize = 1024;
+/// So much of a command line is kept.
+const MAX_COMMAND_LINE: usize = 4096;
 /// So much text is kept in all.
 const MAX_TEXT: usize = 8 * 1024 * 1024;
 
@@ -49,6 +51,9 @@ pub(crate) struct Known {
     /// The last scan that met it.
     #[prost(uint64, tag = "13")]
     pub(crate) scan: u64,
+    /// When the program and its arguments were looked at that were told last; 0 where the kernel told them.
+    #[prost(int64, tag = "14")]
+    pub(crate) looked_at: i64,
 }
 
 impl Known {
@@ -60,9 +65,6 @@ impl Known {
         identity: Identity,
         record: &ProcessRecord,
     ) -> Self {
-        let whole = record.command_line.as_deref();
-        let command_line = whole.map(|text| &text[..text.floor_char_boundary(MAX_COMMAND_LINE)]);
-        let cut = record.command_line_truncated == Some(true) || whole.map(str::len) != command_line.map(str::len);
         Self {
             start_ticks: glance.stat.start_ticks,
             ppid: glance.stat.ppid,
@@ -71,16 +73,27 @@ impl Known {
             identity,
             cpu_ticks: glance.stat.cpu_ticks,
             cpu_at: glance.at,
-            uid: record.uid,
-            name: record.name.clone().unwrap_or_default(),
-            program: record.executable_path.clone(),
-            command_line: command_line.map(str::to_owned),
-            command_line_cut: cut,
             scan,
+            looked_at: glance.at,
+            ..Self::default()
         }
+        .with_texts(record)
     }
 
-    pub(super) fn parent_key(&self, boot: &Boot) -> Option<String> {
+    /// The same with what is kept of the record's texts.
+    pub(crate) fn with_texts(mut self, record: &ProcessRecord) -> Self {
+        let whole = record.command_line.as_deref();
+        let kept = whole.map(|text| &text[..text.floor_char_boundary(MAX_COMMAND_LINE)]);
+        self.command_line_cut =
+            record.command_line_truncated == Some(true) || whole.map(str::len) != kept.map(str::len);
+        self.command_line = kept.map(str::to_owned);
+        self.uid = record.uid;
+        self.name = record.name.clone().unwrap_or_default();
+        self.program.clone_from(&record.executable_path);
+        self
+    }
+
+    pub(crate) fn parent_key(&self, boot: &Boot) -> Option<String> {
         self.parent_start.map(|start| process_key(&boot.id, self.ppid, start))
     }
 
@@ -115,7 +128,7 @@ impl Known {
         self
     }
 
-    fn text(&self) -> usize {
+    pub(super) fn text(&self) -> usize {
         self.program.as_ref().map_or(0, String::len) + self.command_line.as_ref().map_or(0, String::len)
     }
 }
@@ -125,6 +138,7 @@ impl Known {
 pub(crate) struct Table {
     known: HashMap<u32, Known>,
     text: usize,
+    ended: Ended,
 }
 
 impl Table {
@@ -156,8 +170,27 @@ impl Table {
         Some(known)
     }
 
-    pub(crate) fn not_met_in(&self, scan: u64) -> Vec<u32> {
-        self.known.iter().filter(|(_, known)| known.scan != scan).map(|(pid, _)| *pid).collect()
+    /// The process has ended; what was known of it is kept for its children.
+    pub(crate) fn end(&mut self, pid: u32) {
+        if let Some(known) = self.remove(pid) {
+            self.ended.put(pid, known);
+        }
+    }
+
+    /// The process with this pid that began then, whether it runs or has ended.
+    pub(crate) fn find(&self, pid: u32, start_ticks: u64) -> Option<&Known> {
+        let running = self.known.get(&pid).filter(|known| known.start_ticks == start_ticks);
+        running.or_else(|| self.ended.get(pid, start_ticks))
+    }
+
+    /// Whether the process with this pid that began then is known to have ended.
+    pub(crate) fn has_ended(&self, pid: u32, start_ticks: u64) -> bool {
+        self.ended.get(pid, start_ticks).is_some()
+    }
+
+    /// Those that neither this scan nor one after it met.
+    pub(crate) fn not_met_since(&self, scan: u64) -> Vec<u32> {
+        self.known.iter().filter(|(_, known)| known.scan < scan).map(|(pid, _)| *pid).collect()
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (u32, &Known)> {

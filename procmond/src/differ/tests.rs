@@ -75,7 +75,7 @@ fn beginnings_and_ends_are_told_once() {
     assert_eq!(exit.end_time, Some(exit.collection_time));
     assert_eq!(exit.provenance["end_time"], why::INFERRED);
     assert_eq!(exit.provenance["exit_code"], why::POLLING);
-    assert_eq!(exit.provenance["cwd"], why::NOT_KEPT);
+    assert_eq!(exit.provenance[why::NONE], why::NOT_KEPT);
 }
 
 #[test]

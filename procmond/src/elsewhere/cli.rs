@@ -10,7 +10,7 @@ use crate::portable::{self, Portable};
 use crate::print;
 use crate::setup;
 use crate::snapshot::Due;
-use crate::source::PollSource;
+use crate::source::{Quiet, WatchSource};
 use clap::Parser as _;
 use collector_core::{DataDirLock, Stop};
 use daemoneye_lib::cli::logging;
@@ -57,8 +57,9 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
     let memory = setup::recall(&known);
     let boot = poller::settle(portable::boot(), memory.as_ref());
     let (_same, wanted) = tokio::sync::watch::channel(Wanted::from(config));
-    let source = PollSource {
+    let source = WatchSource {
         poller: Poller::new(portable(config), boot, memory),
+        meanwhile: Box::new(Quiet { reason: "only Linux tells events of processes".to_owned() }),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted,
         keeper: Keeper::new(known),

@@ -51,7 +51,7 @@ impl Handle {
     }
 
     /// What is at a path whose last part is no link.
-    pub(super) fn of_path(path: &Path) -> Result<Self, Unreadable> {
+    pub(crate) fn of_path(path: &Path) -> Result<Self, Unreadable> {
         Self::open(path, OFlags::NOFOLLOW)
     }
 

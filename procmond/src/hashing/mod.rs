@@ -42,11 +42,18 @@ pub(crate) const ALGORITHM: &str = "sha256";
 /// A file in one state of its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Version {
-    device: (u32, u32),
-    inode: u64,
-    size: u64,
-    modified: (i64, u32),
-    changed: (i64, u32),
+    pub(crate) device: (u32, u32),
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) modified: (i64, u32),
+    pub(crate) changed: (i64, u32),
+}
+
+impl Version {
+    /// Whether it is the same file in the same state, if the devices are two numbers of one.
+    pub(crate) fn is_same_but_for_device(&self, other: &Self) -> bool {
+        Self { device: other.device, ..*self } == *other
+    }
 }
 
 impl From<&FileId> for Version {

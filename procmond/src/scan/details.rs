@@ -8,6 +8,7 @@ use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
 use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
+use daemoneye_lib::proto::common::ProcessRecord;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -206,11 +207,19 @@ fn hash(image: &FileId, path: &[u8], pid: u32, aids: &mut Aids, draft: &mut Draf
     let source = || Source { pid: Some(pid), path: Some(OsStr::from_bytes(path).into()) };
     let answer = hashes.ask(version, source);
     aids.awaited.note(pid, version, answer);
+    put_hash(answer, &mut draft.record);
+}
+
+/// Puts what is known of the image's hash into its record.
+pub(crate) fn put_hash(answer: Answer, record: &mut ProcessRecord) {
     let reason = match answer {
         Answer::Known(Outcome::Hash(hash)) => {
-            draft.record.executable_hash = Some(hashing::hex(&hash));
-            draft.record.hash_algorithm = Some(hashing::ALGORITHM.to_owned());
-            return draft.present(&HASH);
+            record.executable_hash = Some(hashing::hex(&hash));
+            record.hash_algorithm = Some(hashing::ALGORITHM.to_owned());
+            for column in HASH {
+                record.provenance.remove(column);
+            }
+            return;
         }
         Answer::Known(Outcome::TooLarge) => why::HASH_TOO_LARGE,
         Answer::Known(Outcome::Denied) => why::HASH_DENIED,
@@ -222,7 +231,7 @@ fn hash(image: &FileId, path: &[u8], pid: u32, aids: &mut Aids, draft: &mut Draf
         Answer::Off => why::HASHING_OFF,
         Answer::Broken => why::HASHING_BROKEN,
     };
-    draft.absent(&HASH, reason);
+    why::absent(record, &HASH, reason);
 }
 
 /// The number in a text such as `pid:[4026531836]`.

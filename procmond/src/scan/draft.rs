@@ -85,13 +85,6 @@ impl Draft {
         why::absent(&mut self.record, columns, reason);
     }
 
-    /// Takes back that these columns have no value.
-    pub(super) fn present(&mut self, columns: &[&str]) {
-        for column in columns {
-            self.record.provenance.remove(*column);
-        }
-    }
-
     pub(super) fn is_absent(&self, column: &str, reason: &str) -> bool {
         self.record.provenance.get(column).is_some_and(|told| told == reason)
     }

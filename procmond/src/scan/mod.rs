@@ -13,8 +13,9 @@ mod image;
 mod observe;
 mod parents;
 
-pub(crate) use observe::usage;
+pub(crate) use details::put_hash;
 pub use observe::{Glance, Interrupted, Observed, ProcessCollector, ScanCounts, ScanError, Visitor};
+pub(crate) use observe::{Look, look_digest, usage};
 
 use crate::hashing::Hashes;
 use crate::mask::Masker;
@@ -151,6 +152,18 @@ impl<P: ProcFs> ProcessCollector for Scanner<P> {
         self.aids.awaited.end();
         self.pids = pids;
         Ok(counts)
+    }
+}
+
+impl<P: ProcFs> Look for Scanner<P> {
+    fn look(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<(), Interrupted> {
+        self.aids.files.forget();
+        self.parents.forget();
+        match self.visit(pid, visitor) {
+            Err(Miss::Interrupted) => Err(Interrupted),
+            // One that ended meanwhile, or cannot be read, has nothing to show.
+            Ok(_) | Err(Miss::Unreadable(_)) => Ok(()),
+        }
     }
 }
 

@@ -15,6 +15,17 @@ pub trait ProcessCollector {
     fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError>;
 }
 
+/// Looks at single processes.
+#[cfg(target_os = "linux")]
+pub(crate) trait Look {
+    /// Shows the process to the visitor, if it is there and can be read.
+    ///
+    /// # Errors
+    ///
+    /// When the visitor wants to see no more.
+    fn look(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<(), Interrupted>;
+}
+
 /// What looks at the processes of a scan.
 pub trait Visitor {
     /// Whether the whole record of this process is wanted.
@@ -107,19 +118,26 @@ impl Glance<'_> {
 
     /// When it differs from that of an earlier look at the process, the process may be different.
     pub(crate) fn digest(&self) -> u64 {
-        let mut digest = Digest::new();
-        for numbers in [self.stat.session, self.stat.tty, self.owner.euid, self.owner.egid] {
-            digest.number(numbers.into());
-        }
-        digest.bytes(self.stat.name());
-        for text in [self.command_line, self.program] {
-            match text {
-                Ok(text) => digest.number(0).bytes(text),
-                Err(_) => digest.number(1),
-            };
-        }
-        digest.finish()
+        let texts = [self.command_line.ok(), self.program.ok()];
+        look_digest([self.stat.session, self.stat.tty, self.owner.euid, self.owner.egid], self.stat.name(), texts)
     }
+}
+
+/// The digest of what a first look finds: session, terminal, effective ids; the name; command line and link to the program,
+/// where they can be read.
+pub(crate) fn look_digest(numbers: [u32; 4], name: &[u8], texts: [Option<&[u8]>; 2]) -> u64 {
+    let mut digest = Digest::new();
+    for number in numbers {
+        digest.number(number.into());
+    }
+    digest.bytes(name);
+    for text in texts {
+        match text {
+            Some(text) => digest.number(0).bytes(text),
+            None => digest.number(1),
+        };
+    }
+    digest.finish()
 }
 
 /// Per cent of one core; `None` for no time.

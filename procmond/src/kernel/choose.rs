@@ -1,0 +1,72 @@
+//! Which source of events there is here: the best that works, or the one that is asked for.
+
+use super::Feed;
+use super::ebpf::{self, Events, LoadError, Options};
+use daemoneye_lib::config::ProcessSource;
+use std::io;
+
+/// What was chosen, and why nothing better.
+pub(crate) struct Chosen {
+    /// `None` for scans alone.
+    pub(crate) feed: Option<Box<dyn Feed>>,
+    /// As events and `system.collectors` name it.
+    pub(crate) mode: &'static str,
+    pub(crate) reason: String,
+}
+
+/// The source that was asked for does not work here.
+#[derive(Debug, thiserror::Error)]
+#[error("procmond.source = \"{wanted}\" cannot work here: {reason}")]
+pub(crate) struct Refused {
+    wanted: &'static str,
+    reason: String,
+}
+
+/// Chooses: eBPF, then the connector, then nothing but scans; or what is asked for, or why not.
+///
+/// # Errors
+/// When a source is asked for that does not work here.
+pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
+    match wanted {
+        ProcessSource::Poll => {
+            Ok(Chosen { feed: None, mode: "poll", reason: "procmond.source asks for it".to_owned() })
+        }
+        ProcessSource::Ebpf => match load(options) {
+            Ok(events) => Ok(chosen(events, "procmond.source asks for it")),
+            Err(error) => Err(Refused { wanted: "ebpf", reason: told(&error) }),
+        },
+        ProcessSource::Connector => Err(Refused { wanted: "connector", reason: "this build has none".to_owned() }),
+        ProcessSource::Auto => match load(options) {
+            Ok(events) => Ok(chosen(events, "the best source")),
+            Err(error) => Ok(Chosen { feed: None, mode: "poll", reason: format!("no eBPF: {}", told(&error)) }),
+        },
+    }
+}
+
+fn chosen(events: Events, reason: &str) -> Chosen {
+    Chosen { feed: Some(Box::new(events)), mode: "ebpf", reason: reason.to_owned() }
+}
+
+fn load(options: &Options) -> Result<Events, LoadError> {
+    let types = ebpf::kernel_types()?;
+    Events::load(&types, options)
+}
+
+/// The error in one line, without the verifier's log.
+fn told(error: &LoadError) -> String {
+    tracing::debug!(error = error as &dyn std::error::Error, "no eBPF");
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The inode number of our PID namespace.
+///
+/// # Errors
+/// Where `/proc` does not tell.
+pub(crate) fn pid_namespace() -> io::Result<u32> {
+    let link = std::fs::read_link("/proc/self/ns/pid")?;
+    let text = link.to_string_lossy();
+    let number =
+        text.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).and_then(|digits| digits.parse().ok());
+    number.ok_or_else(|| io::Error::other(format!("/proc/self/ns/pid says {text:?}")))
+}

@@ -1,0 +1,4 @@
+//! The compiled programs, as they lie in `bpf/`.
+
+/// Processes that begin, change their program, and end.
+pub(super) static EVENTS: &[u8] = aya::include_bytes_aligned!("../../../bpf/events.bpf.o");

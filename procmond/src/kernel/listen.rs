@@ -1,0 +1,147 @@
+//! Listening to the kernel between two scans.
+
+use super::{Feed, Happening, Loss};
+use crate::poller::Poller;
+use crate::provenance as why;
+use crate::scan::{Interrupted, Look};
+use crate::source::{Meanwhile, tell};
+use crate::tell::{Scene, Teller};
+use collector_core::{Sink, Stopped};
+use daemoneye_lib::models::time::now_ns;
+use daemoneye_lib::proto::ipc::Gap;
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use rustix::time::{ClockId, clock_gettime};
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+/// How often the kernel is asked what was lost.
+const LOSSES_EVERY: Duration = Duration::from_millis(250);
+
+/// Tells what a feed gives, until it ends.
+pub(crate) struct Listening {
+    feed: Option<Box<dyn Feed>>,
+    mode: &'static str,
+    reason: String,
+    teller: Teller,
+    /// How long what happens may wait.
+    every: Duration,
+    /// When the kernel was asked last what was lost.
+    asked: Option<Instant>,
+    /// Nothing is known to be lost up to this time.
+    clear_until: i64,
+    news: bool,
+}
+
+impl Listening {
+    pub(crate) fn new(
+        feed: Box<dyn Feed>,
+        mode: &'static str,
+        reason: String,
+        teller: Teller,
+        every: Duration,
+    ) -> Self {
+        Self { feed: Some(feed), mode, reason, teller, every, asked: None, clear_until: now_ns(), news: false }
+    }
+
+    /// Tells what has happened since the last time.
+    fn hear<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink) -> Result<(), Interrupted> {
+        let Some(feed) = &mut self.feed else { return Ok(()) };
+        let (before, since_boot) = (now_ns(), boottime());
+        let (boot, table, scan) = poller.known();
+        let clock = before.saturating_sub_unsigned(since_boot);
+        let mut scene = Scene { boot, table, scan, source: self.mode, clock, crowded: sink.is_crowded() };
+        let (teller, news) = (&mut self.teller, &mut self.news);
+        let mut interrupted = Ok(());
+        let drained = feed.drain(&mut |happening: Happening<'_>| {
+            *news = true;
+            match teller.tell(happening, &mut scene, &mut |item| tell(sink, item)) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(Interrupted) => {
+                    interrupted = Err(Interrupted);
+                    ControlFlow::Break(())
+                }
+            }
+        });
+        interrupted?;
+        if let Err(error) = drained {
+            self.ended(poller, &error.to_string());
+            return Ok(());
+        }
+        let hashed = self.teller.hashed(poller.known().1);
+        for pid in hashed {
+            poller.look(pid, &mut |item| tell(sink, item))?;
+        }
+        poller.heard(before);
+        if self.asked.is_none_or(|asked| asked.elapsed() >= LOSSES_EVERY) {
+            self.tell_losses(sink)?;
+        }
+        Ok(())
+    }
+
+    fn tell_losses(&mut self, sink: &Sink) -> Result<(), Interrupted> {
+        self.asked = Some(Instant::now());
+        let now = now_ns();
+        let mut losses = self.feed.as_mut().map(|feed| feed.losses()).unwrap_or_default();
+        let shed = std::mem::take(&mut self.teller.shed);
+        if shed > 0 {
+            losses.push(Loss { kind: "shed", count: Some(shed), reason: why::SHED_FORKS.to_owned() });
+        }
+        for Loss { kind, count, reason } in losses {
+            tracing::warn!(kind, count, reason, "events were lost");
+            let gap = Gap { kind: kind.to_owned(), from: self.clear_until, to: Some(now), count, reason };
+            tell(sink, Item::Gap(gap))?;
+        }
+        self.clear_until = now;
+        Ok(())
+    }
+
+    /// There is no feed any more: scans are left.
+    fn ended<C: Look>(&mut self, poller: &mut Poller<C>, reason: &str) {
+        tracing::error!(reason, mode = self.mode, "events ended: only scans are left");
+        self.feed = None;
+        self.mode = "poll";
+        self.reason = reason.to_owned();
+        poller.alone();
+    }
+}
+
+impl<C: Look> Meanwhile<C> for Listening {
+    fn mode(&self) -> (&'static str, String) {
+        (self.mode, self.reason.clone())
+    }
+
+    fn hears(&self) -> bool {
+        self.feed.is_some()
+    }
+
+    fn news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    fn begin(&mut self, poller: &mut Poller<C>) {
+        self.teller.refresh();
+        poller.beside_events(boottime());
+        self.clear_until = now_ns();
+    }
+
+    fn spend(&mut self, poller: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped> {
+        let began = Instant::now();
+        self.teller.refresh();
+        loop {
+            self.hear(poller, sink).map_err(|Interrupted| Stopped)?;
+            let left = time.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(());
+            }
+            let nap = if self.feed.is_some() { left.min(self.every) } else { left };
+            sink.pause(nap)?;
+        }
+    }
+}
+
+/// Nanoseconds since boot, time asleep included, as the programs count them.
+fn boottime() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
+}

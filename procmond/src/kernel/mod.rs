@@ -1,0 +1,119 @@
+//! What the kernel tells of processes when it happens.
+//!
+//! ```text
+//!            ┌ ebpf ─────── ring of records, drained every few milliseconds ┐
+//!  choose ──►│ connector ── netlink datagrams, completed from /proc         ├─► Feed ─► watch
+//!            └ nothing ──── the scans alone (poll)                          ┘
+//! ```
+//!
+//! A [`Feed`] gives [`Happening`]s in the order of the kernel, and says how much it lost. What comes of them is told by
+//! [`tell`](crate::tell), which knows what was told before.
+//!
+//! All of it is untrusted: names, arguments and paths are whatever the host's processes chose; the layout is ours, and a
+//! record that does not have it is counted and left out.
+
+mod choose;
+mod ebpf;
+mod listen;
+
+pub(crate) use choose::{Chosen, choose, pid_namespace};
+pub(crate) use ebpf::Options;
+pub(crate) use listen::Listening;
+
+use crate::hashing::Version;
+
+/// Something that happened to a process.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Happening<'a> {
+    /// It began, as a copy of another one.
+    Fork(Who<'a>),
+    /// It runs another program from now on.
+    Exec(Box<Exec<'a>>),
+    /// It ended.
+    Exit(Exit<'a>),
+}
+
+/// Who a process is. Times are nanoseconds since boot; pids are those of our PID namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Who<'a> {
+    /// When it happened.
+    pub(crate) at: u64,
+    pub(crate) pid: u32,
+    /// When the process began.
+    pub(crate) start: u64,
+    /// 0 for none in our namespace.
+    pub(crate) parent: u32,
+    pub(crate) parent_start: Option<u64>,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) euid: u32,
+    pub(crate) egid: u32,
+    pub(crate) login: Option<u32>,
+    pub(crate) audit_session: Option<u32>,
+    pub(crate) session: u32,
+    /// As in `/proc/PID/stat`.
+    pub(crate) tty: u32,
+    pub(crate) name: &'a [u8],
+}
+
+/// A program that a process began to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exec<'a> {
+    pub(crate) who: Who<'a>,
+    /// Kind to inode number, in the order of the kinds' names; 0 for what this kernel does not have.
+    pub(crate) namespaces: [(&'static str, u32); 7],
+    /// The file that was loaded.
+    pub(crate) image: Option<Version>,
+    /// The last name of the file was taken away, or it never had one.
+    pub(crate) image_unlinked: bool,
+    pub(crate) path: Vec<u8>,
+    pub(crate) cwd: Vec<u8>,
+    pub(crate) cgroup: Vec<u8>,
+    /// The string given to `execve`.
+    pub(crate) invoked: &'a [u8],
+    /// As much of the environment as was taken; `None` where none was wanted.
+    pub(crate) environment: Option<&'a [u8]>,
+    pub(crate) environment_cut: bool,
+    /// The arguments, each with the NUL at its end.
+    pub(crate) arguments: std::borrow::Cow<'a, [u8]>,
+    pub(crate) arguments_cut: bool,
+}
+
+/// A process that ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Exit<'a> {
+    pub(crate) who: Who<'a>,
+    /// As wait(2) gives it.
+    pub(crate) status: i32,
+    /// User and system time of all its threads, in nanoseconds.
+    pub(crate) cpu: Option<u64>,
+    pub(crate) max_resident_bytes: Option<u64>,
+}
+
+/// Events that were lost, or given up, since the last time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// What kind of gap that is.
+    pub(crate) kind: &'static str,
+    /// `None` where it cannot be known.
+    pub(crate) count: Option<u64>,
+    /// Which events, and why.
+    pub(crate) reason: String,
+}
+
+/// Where events come from.
+pub(crate) trait Feed: Send {
+    /// Gives everything that has happened, until there is nothing more or the taker has enough.
+    ///
+    /// # Errors
+    /// What makes going on with this feed impossible.
+    fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> std::ops::ControlFlow<()>) -> Result<(), FeedError>;
+
+    /// What was lost since the last call.
+    fn losses(&mut self) -> Vec<Loss>;
+}
+
+/// Why a feed ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel's events cannot be read any more")]
+pub(crate) struct FeedError(#[source] pub(crate) std::io::Error);
