@@ -82,8 +82,8 @@ fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scan
     Ok(scanner.masking(setup::masker(&config.procmond)).collecting(variables))
 }
 
-/// What tells of processes between two scans.
-fn meanwhile(config: &Procmond, boot: &Boot, teller: Teller) -> Result<Box<dyn Meanwhile<Scanner<HostProc>>>, Failure> {
+/// Where processes are seen.
+fn choose(config: &Procmond, boot: &Boot) -> Result<Chosen, Failure> {
     let options = kernel::Options {
         ring_bytes: config.ring_bytes.next_power_of_two(),
         max_arguments: u32::try_from(config.max_command_line_bytes).unwrap_or(u32::MAX),
@@ -91,15 +91,9 @@ fn meanwhile(config: &Procmond, boot: &Boot, teller: Teller) -> Result<Box<dyn M
         pid_namespace: kernel::pid_namespace().map_err(Failure::Start)?,
         page_size: boot.page_size,
     };
-    let Chosen { feed, mode, reason } = kernel::choose(config.source, &options).map_err(Failure::host)?;
-    tracing::info!(mode, reason, "processes are seen");
-    Ok(match feed {
-        Some(feed) => {
-            let every = Duration::from_millis(config.drain_interval_ms);
-            Box::new(Listening::new(feed, mode, reason, teller, every))
-        }
-        None => Box::new(Quiet { reason }),
-    })
+    let chosen = kernel::choose(config.source, &options).map_err(Failure::host)?;
+    tracing::info!(mode = chosen.mode, reason = chosen.reason, "processes are seen");
+    Ok(chosen)
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -129,9 +123,18 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         hashes.clone(),
         config.procmond.max_command_line_bytes,
     );
+    let Chosen { feed, roster, mode, reason } = choose(&config.procmond, &boot)?;
+    let scanner = scanner.hashing(hashes.clone()).in_the_name_of(mode).calling(roster);
+    let meanwhile: Box<dyn Meanwhile<_>> = match feed {
+        Some(feed) => {
+            let every = Duration::from_millis(config.procmond.drain_interval_ms);
+            Box::new(Listening::new(feed, mode, reason, teller, every))
+        }
+        None => Box::new(Quiet { reason }),
+    };
     let source = WatchSource {
-        poller: Poller::new(scanner.hashing(hashes.clone()), boot.clone(), memory),
-        meanwhile: meanwhile(&config.procmond, &boot, teller)?,
+        poller: Poller::new(scanner, boot.clone(), memory),
+        meanwhile,
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),

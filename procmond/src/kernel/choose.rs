@@ -1,7 +1,7 @@
 //! Which source of events there is here: the best that works, or the one that is asked for.
 
 use super::Feed;
-use super::ebpf::{self, Events, LoadError, Options};
+use super::ebpf::{self, Events, LoadError, Options, Roster};
 use daemoneye_lib::config::ProcessSource;
 use std::io;
 
@@ -9,6 +9,8 @@ use std::io;
 pub(crate) struct Chosen {
     /// `None` for scans alone.
     pub(crate) feed: Option<Box<dyn Feed>>,
+    /// What lists all processes, where eBPF can.
+    pub(crate) roster: Option<Roster>,
     /// As events and `system.collectors` name it.
     pub(crate) mode: &'static str,
     pub(crate) reason: String,
@@ -27,29 +29,34 @@ pub(crate) struct Refused {
 /// # Errors
 /// When a source is asked for that does not work here.
 pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
+    let asked = "procmond.source asks for it";
     match wanted {
-        ProcessSource::Poll => {
-            Ok(Chosen { feed: None, mode: "poll", reason: "procmond.source asks for it".to_owned() })
-        }
+        ProcessSource::Poll => Ok(Chosen { feed: None, roster: None, mode: "poll", reason: asked.to_owned() }),
         ProcessSource::Ebpf => match load(options) {
-            Ok(events) => Ok(chosen(events, "procmond.source asks for it")),
+            Ok((events, roster)) => Ok(chosen(events, roster, asked)),
             Err(error) => Err(Refused { wanted: "ebpf", reason: told(&error) }),
         },
         ProcessSource::Connector => Err(Refused { wanted: "connector", reason: "this build has none".to_owned() }),
         ProcessSource::Auto => match load(options) {
-            Ok(events) => Ok(chosen(events, "the best source")),
-            Err(error) => Ok(Chosen { feed: None, mode: "poll", reason: format!("no eBPF: {}", told(&error)) }),
+            Ok((events, roster)) => Ok(chosen(events, roster, "the best source")),
+            Err(error) => {
+                let reason = format!("no eBPF: {}", told(&error));
+                Ok(Chosen { feed: None, roster: None, mode: "poll", reason })
+            }
         },
     }
 }
 
-fn chosen(events: Events, reason: &str) -> Chosen {
-    Chosen { feed: Some(Box::new(events)), mode: "ebpf", reason: reason.to_owned() }
+fn chosen(events: Events, roster: Option<Roster>, reason: &str) -> Chosen {
+    Chosen { feed: Some(Box::new(events)), roster, mode: "ebpf", reason: reason.to_owned() }
 }
 
-fn load(options: &Options) -> Result<Events, LoadError> {
+fn load(options: &Options) -> Result<(Events, Option<Roster>), LoadError> {
     let types = ebpf::kernel_types()?;
-    Events::load(&types, options)
+    let events = Events::load(&types, options)?;
+    let roster = Roster::load(&types, options);
+    let roster = roster.inspect_err(|error| tracing::warn!(reason = told(error), "processes are listed by /proc")).ok();
+    Ok((events, roster))
 }
 
 /// The error in one line, without the verifier's log.

@@ -13,7 +13,7 @@
 //! record that does not have it is counted and left out.
 
 mod choose;
-mod ebpf;
+pub(crate) mod ebpf;
 mod listen;
 
 pub(crate) use choose::{Chosen, choose, pid_namespace};

@@ -1,8 +1,7 @@
 //! A record in the making: what the first look gives, and a reason for everything that is not there.
 
-use super::{Glance, usage};
+use super::{Aids, Glance, usage};
 use crate::mask::Masker;
-use crate::procfs::boot::Boot;
 use crate::procfs::{arguments, tty};
 use crate::provenance as why;
 use crate::reader::Unreadable;
@@ -18,8 +17,8 @@ pub(super) struct Draft {
 
 impl Draft {
     /// What the first look gives.
-    pub(super) fn begin(glance: &Glance<'_>, boot: &Boot, masker: &Masker) -> Self {
-        let stat = &glance.stat;
+    pub(super) fn begin(glance: &Glance<'_>, aids: &Aids) -> Self {
+        let (stat, boot) = (&glance.stat, &aids.boot);
         let start = boot.time_of(stat.start_ticks);
         let cpu_time = boot.duration_ns(stat.cpu_ticks);
         let mut draft = Self {
@@ -37,7 +36,7 @@ impl Draft {
                 cpu_usage: usage(cpu_time, glance.at.saturating_sub(start)),
                 cpu_time_ns: Some(cpu_time),
                 memory_usage: Some(stat.resident_pages.saturating_mul(boot.page_size)),
-                source: "poll".to_owned(),
+                source: aids.source.to_owned(),
                 collection_time: glance.at,
                 ..ProcessRecord::default()
             },
@@ -56,7 +55,7 @@ impl Draft {
         draft.absent(&["executable_hash", "hash_algorithm", "fuzzy_hash"], why::NOT_HASHED);
         draft.absent(&["end_time"], if glance.is_ending() { why::POLLING } else { why::RUNNING });
         draft.record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
-        draft.arguments(glance, masker);
+        draft.arguments(glance, &aids.masker);
         draft
     }
 

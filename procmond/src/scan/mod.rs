@@ -12,12 +12,14 @@ mod glance;
 mod image;
 mod observe;
 mod parents;
+mod roll_call;
 
 pub(crate) use details::put_hash;
 pub use observe::{Glance, Interrupted, Observed, ProcessCollector, ScanCounts, ScanError, Visitor};
 pub(crate) use observe::{Look, look_digest, usage};
 
 use crate::hashing::Hashes;
+use crate::kernel::ebpf::Roster;
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
@@ -28,7 +30,9 @@ use details::Details;
 use draft::Draft;
 use image::Files;
 use parents::Parents;
+use roll_call::Stop;
 use rustix::io::Errno;
+use std::error::Error;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -44,6 +48,8 @@ struct Aids {
     hashes: Option<Hashes>,
     awaited: Awaited,
     variables: VariableNames,
+    /// What records say that they come from.
+    source: &'static str,
 }
 
 /// Reads processes from a process table, with buffers that live as long as it does.
@@ -57,6 +63,8 @@ pub struct Scanner<P> {
     details: Details,
     parents: Parents,
     aids: Aids,
+    /// What gives the first look, where the kernel can.
+    roster: Option<Roster>,
 }
 
 impl<P: ProcFs> Scanner<P> {
@@ -80,7 +88,9 @@ impl<P: ProcFs> Scanner<P> {
                 hashes: None,
                 awaited: Awaited::default(),
                 variables: watch::channel(keys::ENVIRONMENT.iter().map(ToString::to_string).collect()).1,
+                source: "poll",
             },
+            roster: None,
         }
     }
 
@@ -95,6 +105,20 @@ impl<P: ProcFs> Scanner<P> {
     #[must_use]
     pub fn collecting(mut self, variables: VariableNames) -> Self {
         self.aids.variables = variables;
+        self
+    }
+
+    /// The same, in the name of this source.
+    #[must_use]
+    pub(crate) fn in_the_name_of(mut self, source: &'static str) -> Self {
+        self.aids.source = source;
+        self
+    }
+
+    /// The same, with what gives the first look at every process.
+    #[must_use]
+    pub(crate) fn calling(mut self, roster: Option<Roster>) -> Self {
+        self.roster = roster;
         self
     }
 
@@ -114,7 +138,7 @@ impl<P: ProcFs> Scanner<P> {
         if !visitor.wants(&glance)? {
             return Ok(glance.is_denied());
         }
-        let mut draft = Draft::begin(&glance, &aids.boot, &aids.masker);
+        let mut draft = Draft::begin(&glance, aids);
         self.details.read(proc, &process, &glance, aids, &mut draft)?;
         let parent_start = self.parents.describe(proc, &glance, aids, &mut draft);
         visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
@@ -128,31 +152,67 @@ impl<P: ProcFs> ProcessCollector for Scanner<P> {
         self.aids.files.forget();
         self.aids.awaited.begin();
         self.parents.forget();
+        let counts = match self.roster.take() {
+            None => self.all_pids(visitor)?,
+            Some(mut roster) => match self.roll_call(&mut roster, visitor) {
+                Ok(counts) => {
+                    self.roster = Some(roster);
+                    counts
+                }
+                Err(Stop::Scan(error)) => {
+                    self.roster = Some(roster);
+                    return Err(error);
+                }
+                Err(Stop::Broken(error)) => {
+                    tracing::warn!(error = &error as &dyn Error, "processes are listed by /proc from now on");
+                    self.all_pids(visitor)?
+                }
+            },
+        };
+        self.aids.awaited.end();
+        Ok(counts)
+    }
+}
+
+impl<P: ProcFs> Scanner<P> {
+    /// Every process that `/proc` lists.
+    fn all_pids(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError> {
         let mut pids = std::mem::take(&mut self.pids);
         self.proc.pids(&mut pids).map_err(ScanError::List)?;
         let mut counts = ScanCounts::default();
         for pid in &pids {
-            match self.visit(*pid, visitor) {
-                Ok(denied) => {
-                    counts.processes += 1;
-                    counts.denied += u32::from(denied);
-                }
-                Err(Miss::Unreadable(Unreadable::Gone)) => counts.vanished += 1,
-                Err(Miss::Unreadable(Unreadable::Failed(errno))) if is_ours(errno) => {
-                    return Err(ScanError::Exhausted { pid: *pid, errno });
-                }
-                Err(Miss::Unreadable(_)) => {
-                    counts.processes += 1;
-                    counts.denied += 1;
-                    visitor.unreadable(*pid);
-                }
-                Err(Miss::Interrupted) => return Err(ScanError::Interrupted),
-            }
+            let met = self.visit(*pid, visitor);
+            count(*pid, met, visitor, &mut counts)?;
         }
-        self.aids.awaited.end();
         self.pids = pids;
         Ok(counts)
     }
+}
+
+/// Counts what came of a visit.
+fn count(
+    pid: u32,
+    met: Result<bool, Miss>,
+    visitor: &mut dyn Visitor,
+    counts: &mut ScanCounts,
+) -> Result<(), ScanError> {
+    match met {
+        Ok(denied) => {
+            counts.processes += 1;
+            counts.denied += u32::from(denied);
+        }
+        Err(Miss::Unreadable(Unreadable::Gone)) => counts.vanished += 1,
+        Err(Miss::Unreadable(Unreadable::Failed(errno))) if is_ours(errno) => {
+            return Err(ScanError::Exhausted { pid, errno });
+        }
+        Err(Miss::Unreadable(_)) => {
+            counts.processes += 1;
+            counts.denied += 1;
+            visitor.unreadable(pid);
+        }
+        Err(Miss::Interrupted) => return Err(ScanError::Interrupted),
+    }
+    Ok(())
 }
 
 impl<P: ProcFs> Look for Scanner<P> {

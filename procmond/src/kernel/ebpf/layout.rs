@@ -16,7 +16,7 @@ const UNSET: u32 = u32::MAX;
 const PROGRAM_UNLINKED: u32 = 1;
 const CWD_UNLINKED: u32 = 2;
 /// What `/proc` puts behind the path of what has lost its name.
-const DELETED: &[u8] = b" (deleted)";
+pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// A record of the ring.
 #[derive(Debug, PartialEq)]
@@ -42,10 +42,10 @@ pub(super) fn parse(bytes: &[u8], page_size: u64) -> Option<Record<'_>> {
     let _cpu = cursor.u32()?;
     let at = cursor.u64()?;
     match kind {
-        FORK => Some(Record::Fork(who(&mut cursor, at)?)),
+        FORK => Some(Record::Fork(who(&mut cursor, at)?.0)),
         EXEC => exec(cursor, at),
         EXIT => {
-            let who = who(&mut cursor, at)?;
+            let (who, _) = who(&mut cursor, at)?;
             let (cpu, pages) = (cursor.u64()?, cursor.u64()?);
             let status = cursor.u32()?.cast_signed();
             let max_resident_bytes = Some(pages.saturating_mul(page_size)).filter(|bytes| *bytes > 0);
@@ -60,20 +60,26 @@ pub(super) fn parse(bytes: &[u8], page_size: u64) -> Option<Record<'_>> {
     }
 }
 
-fn who<'a>(cursor: &mut Cursor<'a>, at: u64) -> Option<Who<'a>> {
+/// The size of `struct who`.
+pub(super) const WHO: usize = 88;
+
+/// A `struct who`, and the flags of the task.
+pub(super) fn who<'a>(cursor: &mut Cursor<'a>, at: u64) -> Option<(Who<'a>, u32)> {
     let (start, parent_start) = (cursor.u64()?, cursor.u64()?);
     let _image = cursor.u64()?;
-    let [pid, parent, uid, gid, euid, egid, login, audit_session, session, tty, _flags, _] = cursor.u32s()?;
+    let [pid, parent, uid, gid, euid, egid, login, audit_session, session, tty, flags, _] = cursor.u32s()?;
     let name = cursor.take(16)?;
     let name = &name[..name.iter().position(|byte| *byte == 0).unwrap_or(name.len())];
     let set = |number| Some(number).filter(|number| *number != UNSET);
     let parent_start = (parent != 0).then_some(parent_start);
     let (login, audit_session) = (set(login), set(audit_session));
-    Some(Who { at, pid, start, parent, parent_start, uid, gid, euid, egid, login, audit_session, session, tty, name })
+    let who =
+        Who { at, pid, start, parent, parent_start, uid, gid, euid, egid, login, audit_session, session, tty, name };
+    Some((who, flags))
 }
 
 fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
-    let who = who(&mut cursor, at)?;
+    let (who, _) = who(&mut cursor, at)?;
     let [mnt, net, uts, ipc, cgroup, pid, user, _] = cursor.u32s()?;
     let [inode, size, modified, changed] = [cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?];
     let [modified_ns, changed_ns, device, links, _mode, unlinked] = cursor.u32s()?;
@@ -123,7 +129,7 @@ fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
 
 /// A path from its names, the last of them first, each with a NUL at its end. An empty name stands for those that there was
 /// no room for.
-fn path(names: &[u8]) -> Vec<u8> {
+pub(super) fn path(names: &[u8]) -> Vec<u8> {
     let mut path = Vec::with_capacity(names.len() + 1);
     for name in names.strip_suffix(b"\0").unwrap_or(names).rsplit(|byte| *byte == 0) {
         path.push(b'/');
@@ -133,24 +139,24 @@ fn path(names: &[u8]) -> Vec<u8> {
 }
 
 /// Takes numbers from the front of bytes.
-struct Cursor<'a>(&'a [u8]);
+pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.take(4)?.try_into().ok().map(u32::from_ne_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_ne_bytes)
     }
 
-    fn u32s<const N: usize>(&mut self) -> Option<[u32; N]> {
+    pub(super) fn u32s<const N: usize>(&mut self) -> Option<[u32; N]> {
         let mut numbers = [0; N];
         for number in &mut numbers {
             *number = self.u32()?;

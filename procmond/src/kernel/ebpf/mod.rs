@@ -8,6 +8,9 @@
 
 mod layout;
 mod object;
+mod roster;
+
+pub(crate) use roster::{Member, Roster};
 
 use super::{Exec, Feed, FeedError, Happening, Loss};
 use aya::maps::{Array, MapData, RingBuf};

@@ -2,3 +2,6 @@
 
 /// Processes that begin, change their program, and end.
 pub(super) static EVENTS: &[u8] = aya::include_bytes_aligned!("../../../bpf/events.bpf.o");
+
+/// All processes at once.
+pub(super) static ITERATORS: &[u8] = aya::include_bytes_aligned!("../../../bpf/iterators.bpf.o");
