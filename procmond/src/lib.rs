@@ -19,6 +19,7 @@
 //!   collector-core, `pace` its rhythm, `memory` what outlives it, `reload` another
 //!   configuration while it runs;
 //! * `portable` takes the place of `reader` and `scan` on other systems than Linux, whose edges are in `elsewhere`;
+//! * `kernel` is what the kernel tells as it happens;
 //! * `tasks` does what the agent asks for beside the collection;
 //! * [`cli`] is the program, `flags` what it can be told, `setup` what every system sets up alike, `failure` why it ends.
 //!

@@ -13,6 +13,7 @@
 //! record that does not have it is counted and left out.
 
 mod choose;
+mod connector;
 pub(crate) mod ebpf;
 mod listen;
 

@@ -35,7 +35,8 @@ fn fuzz_texts() {
         let _ = status::parse(bytes);
         let _ = mounts::hiding_options(bytes);
         if let Some(path) = cgroup::path(bytes) {
-            let _ = cgroup::container(&String::from_utf8_lossy(path));
+            let found = cgroup::membership(path);
+            assert!(found.runtime.is_none() || found.container.is_some());
         }
     });
 }

@@ -3,6 +3,7 @@
 use super::draft::{Draft, nothing_left};
 use super::{Aids, Glance};
 use crate::hashing::{self, Answer, Outcome, Source, Version};
+use crate::procfs::cgroup::Membership;
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
@@ -116,9 +117,15 @@ impl Details {
         if draft.take(&["cgroup", "container_id"], read).is_none() {
             return;
         }
-        draft.record.cgroup = cgroup::path(&self.buffer).map(escape_bytes);
-        let container = draft.record.cgroup.as_deref().and_then(cgroup::container);
-        draft.record.container_id = container.map(str::to_owned);
+        let path = cgroup::path(&self.buffer);
+        draft.record.cgroup = path.map(escape_bytes);
+        let Membership { container, runtime, pod } = path.map(cgroup::membership).unwrap_or_default();
+        draft.record.container_id = container;
+        let notes = [("container_runtime", runtime.map(str::to_owned)), ("pod_id", pod)];
+        draft
+            .record
+            .platform_data
+            .extend(notes.into_iter().filter_map(|(note, value)| Some((note.to_owned(), value?))));
         if draft.record.cgroup.is_none() {
             draft.absent(&["cgroup"], why::NOT_SET);
         }

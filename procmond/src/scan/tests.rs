@@ -119,6 +119,20 @@ fn what_a_process_does_not_have_is_told_apart_from_what_is_denied() {
 }
 
 #[test]
+fn a_container_is_told_with_its_pod_and_its_runtime() {
+    let contained = |cgroup| one(FakeProcess { cgroup, ..FakeProcess::new("web", 0, 1) });
+    let record = contained(
+        "0::/kubepods.slice/kubepods-poddc380811_8168_4a9e_9b4a_56ded1b6fe9c.slice/\
+         cri-containerd-605439acbd4fb18c145069289094b17f17e0cfa938f78012d4960bc797305f22.scope\n",
+    );
+    let id = "605439acbd4fb18c145069289094b17f17e0cfa938f78012d4960bc797305f22";
+    assert_eq!(record.container_id.as_deref(), Some(id));
+    assert_eq!(record.platform_data["pod_id"], "dc380811-8168-4a9e-9b4a-56ded1b6fe9c");
+    assert_eq!(record.platform_data["container_runtime"], "containerd");
+    assert!(contained("0::/user.slice\n").platform_data.is_empty());
+}
+
+#[test]
 fn the_state_of_the_executable_is_told() {
     let gone = file(1);
     let unlinked = crate::reader::FileId { links: 0, ..gone };
