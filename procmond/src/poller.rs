@@ -5,7 +5,7 @@ use crate::cpu::thread_cpu;
 use crate::differ::{Beside, Pass, Table, Tell};
 use crate::memory::{Header, Memory};
 #[cfg(target_os = "linux")]
-use crate::scan::{Interrupted, Look};
+use crate::scan::{Glance, Interrupted, Look, Observed, Visitor};
 use crate::scan::{ProcessCollector, ScanError};
 use collector_core::Epoch;
 use daemoneye_lib::models::time::now_ns;
@@ -195,12 +195,69 @@ impl<C: Look> Poller<C> {
         self.collector.look(pid, &mut pass)
     }
 
+    /// Looks at a process that was noticed to run another program, and tells that; false when it is gone.
+    pub(crate) fn look_for_exec(
+        &mut self,
+        pid: u32,
+        event_time: i64,
+        tell: &mut Tell<'_>,
+    ) -> Result<bool, Interrupted> {
+        let pass = Pass::new(&self.boot, &mut self.table, self.scan, tell).beside(self.beside.as_mut());
+        let mut pass = pass.looking_for_exec(event_time);
+        self.collector.look(pid, &mut pass)?;
+        Ok(pass.has_told())
+    }
+
+    /// What is cheap to know of a process; `None` when it is gone.
+    pub(crate) fn glimpse(&mut self, pid: u32) -> Option<Glimpse> {
+        let mut glimpse = Seen(None);
+        // It never interrupts.
+        let _ = self.collector.look(pid, &mut glimpse);
+        glimpse.0
+    }
+
     /// All that happened until now was told, so that nothing is missed from before.
     pub(crate) fn heard(&mut self, until: i64) {
         if let Some(finished) = &mut self.finished {
             *finished = until.max(*finished);
         }
     }
+}
+
+/// What is cheap to know of a process.
+#[cfg(target_os = "linux")]
+pub(crate) struct Glimpse {
+    pub(crate) start_ticks: u64,
+    pub(crate) euid: u32,
+    pub(crate) egid: u32,
+    pub(crate) session: u32,
+    pub(crate) tty: u32,
+    pub(crate) name: Vec<u8>,
+}
+
+/// Wants no more than the first look.
+#[cfg(target_os = "linux")]
+struct Seen(Option<Glimpse>);
+
+#[cfg(target_os = "linux")]
+impl Visitor for Seen {
+    fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted> {
+        self.0 = Some(Glimpse {
+            start_ticks: glance.stat.start_ticks,
+            euid: glance.owner.euid,
+            egid: glance.owner.egid,
+            session: glance.stat.session,
+            tty: glance.stat.tty,
+            name: glance.stat.name().to_vec(),
+        });
+        Ok(false)
+    }
+
+    fn observed(&mut self, _: Observed<'_>) -> Result<(), Interrupted> {
+        Ok(())
+    }
+
+    fn unreadable(&mut self, _: u32) {}
 }
 
 #[cfg(test)]

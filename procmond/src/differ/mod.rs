@@ -48,12 +48,26 @@ pub(crate) struct Pass<'a> {
     beside: Option<&'a mut Beside>,
     /// One process is looked at, whatever is known of it.
     look: bool,
+    /// It was noticed to run another program at this time.
+    exec: Option<i64>,
+    told: bool,
 }
 
 impl<'a> Pass<'a> {
     /// A pass for the scan of this number, which no scan before had.
     pub(crate) fn new(boot: &'a Boot, table: &'a mut Table, scan: u64, tell: &'a mut Tell<'a>) -> Self {
-        Self { boot, table, scan, tell, usage: None, snapshot: None, beside: None, look: false }
+        Self {
+            boot,
+            table,
+            scan,
+            tell,
+            usage: None,
+            snapshot: None,
+            beside: None,
+            look: false,
+            exec: None,
+            told: false,
+        }
     }
 
     /// The same, beside events.
@@ -69,6 +83,16 @@ impl<'a> Pass<'a> {
     /// The same, which tells beside the events what each process uses.
     pub(crate) fn with_snapshot(self) -> Self {
         Self { snapshot: Some(Parts::of(self.scan)), ..self }
+    }
+
+    /// The same, for a look at a process that was noticed to run another program: that is told, whatever else is known.
+    pub(crate) fn looking_for_exec(self, at: i64) -> Self {
+        Self { look: true, exec: Some(at), ..self }
+    }
+
+    /// Whether a record was told.
+    pub(crate) fn has_told(&self) -> bool {
+        self.told
     }
 
     /// Tells the end of every process that this scan, which has come to its end, did not meet, and the rest of the snapshot.
@@ -117,6 +141,9 @@ impl Visitor for Pass<'_> {
             (self.tell)(inferred_exit(self.boot, glance.pid, known))?;
             self.table.end(glance.pid);
         }
+        if self.exec.is_some() && !glance.is_ending() {
+            return Ok(true);
+        }
         let Some(known) = self.table.get_mut(glance.pid) else {
             return Ok(match &mut self.beside {
                 Some(beside) => beside.misses(glance, self.table),
@@ -147,13 +174,15 @@ impl Visitor for Pass<'_> {
                 known.identity.differs(&identity).then_some(EventType::Changed)
             }
         };
+        let event_type = if self.exec.is_some() { Some(EventType::Exec) } else { event_type };
         let (scan, digest) = (self.scan, glance.digest());
         if let Some(event_type) = event_type {
-            let (event_time, usage) = (record.collection_time, record.cpu_usage);
+            let (event_time, usage) = (self.exec.unwrap_or(record.collection_time), record.cpu_usage);
             // The event takes the record; what the table keeps of it is a small part.
             let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
             (self.tell)(event(event_type, event_time, record))?;
             self.table.put(glance.pid, kept);
+            self.told = true;
             if event_type == EventType::Seen {
                 // Of all others the first look was enough.
                 self.note_use(glance, usage)?;

@@ -1,6 +1,7 @@
 //! Which source of events there is here: the best that works, or the one that is asked for.
 
 use super::Feed;
+use super::connector::{Connector, Notices};
 use super::ebpf::{self, Events, LoadError, Options, Roster};
 use daemoneye_lib::config::ProcessSource;
 use std::io;
@@ -36,15 +37,33 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen,
             Ok((events, roster)) => Ok(chosen(events, roster, asked)),
             Err(error) => Err(Refused { wanted: "ebpf", reason: told(&error) }),
         },
-        ProcessSource::Connector => Err(Refused { wanted: "connector", reason: "this build has none".to_owned() }),
+        ProcessSource::Connector => match Connector::open(buffer(options)) {
+            Ok(connector) => Ok(connected(connector, asked.to_owned())),
+            Err(error) => Err(Refused { wanted: "connector", reason: error.to_string() }),
+        },
         ProcessSource::Auto => match load(options) {
             Ok((events, roster)) => Ok(chosen(events, roster, "the best source")),
             Err(error) => {
                 let reason = format!("no eBPF: {}", told(&error));
-                Ok(Chosen { feed: None, roster: None, mode: "poll", reason })
+                Ok(match Connector::open(buffer(options)) {
+                    Ok(connector) => connected(connector, reason),
+                    Err(error) => {
+                        let reason = format!("{reason}; no connector: {error}");
+                        Chosen { feed: None, roster: None, mode: "poll", reason }
+                    }
+                })
             }
         },
     }
+}
+
+/// The connector's buffer is as large as the ring would be.
+fn buffer(options: &Options) -> usize {
+    usize::try_from(options.ring_bytes).unwrap_or(usize::MAX)
+}
+
+fn connected(connector: Connector, reason: String) -> Chosen {
+    Chosen { feed: Some(Box::new(Notices::of(connector))), roster: None, mode: "connector", reason }
 }
 
 fn chosen(events: Events, roster: Option<Roster>, reason: &str) -> Chosen {

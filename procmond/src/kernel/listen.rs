@@ -1,5 +1,6 @@
 //! Listening to the kernel between two scans.
 
+use super::notice::{self, Setting};
 use super::{Feed, Happening, Loss};
 use crate::poller::Poller;
 use crate::provenance as why;
@@ -52,8 +53,13 @@ impl Listening {
         let mut scene = Scene { boot, table, scan, source: self.mode, clock, crowded: sink.is_crowded() };
         let (teller, news) = (&mut self.teller, &mut self.news);
         let mut interrupted = Ok(());
+        let mut noticed = Vec::new();
         let drained = feed.drain(&mut |happening: Happening<'_>| {
             *news = true;
+            if let Happening::Noticed(notice) = happening {
+                noticed.push(notice);
+                return ControlFlow::Continue(());
+            }
             match teller.tell(happening, &mut scene, &mut |item| tell(sink, item)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(Interrupted) => {
@@ -63,6 +69,10 @@ impl Listening {
             }
         });
         interrupted?;
+        let setting = Setting { source: self.mode, clock, crowded: sink.is_crowded() };
+        for notice in noticed {
+            notice::tell(notice, poller, &mut self.teller, &setting, &mut |item| tell(sink, item))?;
+        }
         if let Err(error) = drained {
             self.ended(poller, &error.to_string());
             return Ok(());
@@ -85,6 +95,12 @@ impl Listening {
         let shed = std::mem::take(&mut self.teller.shed);
         if shed > 0 {
             losses.push(Loss { kind: "shed", count: Some(shed), reason: why::SHED_FORKS.to_owned() });
+        }
+        let nameless = std::mem::take(&mut self.teller.nameless);
+        if nameless > 0 {
+            let reason =
+                "processes had begun, run a program and ended before anything of them could be read".to_owned();
+            losses.push(Loss { kind: "nameless", count: Some(nameless), reason });
         }
         for Loss { kind, count, reason } in losses {
             tracing::warn!(kind, count, reason, "events were lost");
@@ -133,8 +149,10 @@ impl<C: Look> Meanwhile<C> for Listening {
             if left.is_zero() {
                 return Ok(());
             }
-            let nap = if self.feed.is_some() { left.min(self.every) } else { left };
-            sink.pause(nap)?;
+            match &mut self.feed {
+                Some(feed) => feed.wait(sink, left.min(self.every))?,
+                None => sink.pause(left)?,
+            }
         }
     }
 }

@@ -16,12 +16,15 @@ mod choose;
 mod connector;
 pub(crate) mod ebpf;
 mod listen;
+mod notice;
 
 pub(crate) use choose::{Chosen, choose, pid_namespace};
 pub(crate) use ebpf::Options;
 pub(crate) use listen::Listening;
 
 use crate::hashing::Version;
+use collector_core::{Sink, Stopped};
+use std::time::Duration;
 
 /// Something that happened to a process.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +35,33 @@ pub(crate) enum Happening<'a> {
     Exec(Box<Exec<'a>>),
     /// It ended.
     Exit(Exit<'a>),
+    /// Something of this, by a feed that knows pids alone.
+    Noticed(Noticed),
+}
+
+/// What a feed that knows pids alone tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Noticed {
+    /// Nanoseconds since boot.
+    pub(crate) at: u64,
+    pub(crate) pid: u32,
+    pub(crate) act: Act,
+}
+
+/// What a process was noticed to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// It was forked by this one.
+    Fork {
+        parent: u32,
+    },
+    Exec,
+    /// It has other ids, or another session.
+    Change,
+    /// As wait(2) gives it.
+    Exit {
+        status: i32,
+    },
 }
 
 /// Who a process is. Times are nanoseconds since boot; pids are those of our PID namespace.
@@ -112,6 +142,12 @@ pub(crate) trait Feed: Send {
 
     /// What was lost since the last call.
     fn losses(&mut self) -> Vec<Loss>;
+
+    /// Waits for so long, or until there is something worth draining.
+    ///
+    /// # Errors
+    /// When the collector is stopping.
+    fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped>;
 }
 
 /// Why a feed ended.

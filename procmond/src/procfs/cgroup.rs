@@ -3,6 +3,8 @@
 //! The names of groups are conventions of the container runtimes. Whoever may create groups may imitate them, so a
 //! container id is what the host says, not a proof.
 
+use daemoneye_lib::proto::common::ProcessRecord;
+
 /// The path of the process's group, as bytes of the host.
 ///
 /// The unified hierarchy (v2) counts where the process is in a group of it; else that of systemd, else the first
@@ -37,6 +39,15 @@ pub(crate) struct Membership {
     pub(crate) runtime: Option<&'static str>,
     /// The innermost pod: the uid of Kubernetes' (of a static one the hash of its file), or the id of Podman's.
     pub(crate) pod: Option<String>,
+}
+
+/// What the path of a group says of containers, in its record.
+pub(crate) fn put_membership(path: Option<&[u8]>, record: &mut ProcessRecord) {
+    let Membership { container, runtime, pod } = path.map(membership).unwrap_or_default();
+    record.container_id = container;
+    for (note, value) in [("container_runtime", runtime.map(str::to_owned)), ("pod_id", pod)] {
+        record.platform_data.extend(value.map(|value| (note.to_owned(), value)));
+    }
 }
 
 /// The container and the pod that the path of a group names.

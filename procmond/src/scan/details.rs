@@ -3,7 +3,6 @@
 use super::draft::{Draft, nothing_left};
 use super::{Aids, Glance};
 use crate::hashing::{self, Answer, Outcome, Source, Version};
-use crate::procfs::cgroup::Membership;
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
@@ -119,13 +118,7 @@ impl Details {
         }
         let path = cgroup::path(&self.buffer);
         draft.record.cgroup = path.map(escape_bytes);
-        let Membership { container, runtime, pod } = path.map(cgroup::membership).unwrap_or_default();
-        draft.record.container_id = container;
-        let notes = [("container_runtime", runtime.map(str::to_owned)), ("pod_id", pod)];
-        draft
-            .record
-            .platform_data
-            .extend(notes.into_iter().filter_map(|(note, value)| Some((note.to_owned(), value?))));
+        cgroup::put_membership(path, &mut draft.record);
         if draft.record.cgroup.is_none() {
             draft.absent(&["cgroup"], why::NOT_SET);
         }

@@ -9,6 +9,9 @@ use crate::stat::{KERNEL_THREAD, Stat};
 use daemoneye_lib::models::time::now_ns;
 use std::io;
 
+/// The longest name of a task (`TASK_COMM_LEN`, without its NUL).
+const MAX_NAME: usize = 15;
+
 /// Why a roll call ended early.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -38,10 +41,12 @@ impl<P: ProcFs> Scanner<P> {
         counts: &mut ScanCounts,
     ) -> Result<(), ScanError> {
         let pid = member.who.pid;
+        // Names of the kernel's threads may be longer than a task has room for: `/proc` tells them whole.
+        let cut = member.flags & KERNEL_THREAD != 0 && member.who.name.len() >= MAX_NAME;
         let met = match member.cpu {
-            Some(cpu) => self.present(member, cpu, visitor),
-            // It has more threads than the iterator counts.
-            None => self.visit(pid, visitor),
+            Some(cpu) if !cut => self.present(member, cpu, visitor),
+            // Or it has more threads than the iterator counts.
+            _ => self.visit(pid, visitor),
         };
         super::count(pid, met, visitor, counts)
     }
@@ -100,3 +105,7 @@ impl<P: ProcFs> Scanner<P> {
         Ok(glance.is_denied())
     }
 }
+
+#[cfg(test)]
+#[path = "roll_call_tests.rs"]
+mod tests;

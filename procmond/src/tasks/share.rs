@@ -57,7 +57,8 @@ pub(super) mod tests {
     /// So many per cent of a core.
     pub(in super::super) fn share(max_cpu_per_cent: f64) -> (watch::Sender<Wanted>, Share) {
         let least = Duration::from_secs(1);
-        let (wanted, receiver) = watch::channel(Wanted { least, max_cpu_per_cent, snapshots_every: least });
+        let (wanted, receiver) =
+            watch::channel(Wanted { least, max_cpu_per_cent, snapshots_every: least, beside_events: least });
         (wanted, Share::new(receiver))
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Teller {
     awaited: HashMap<u32, (u64, Version)>,
     /// Forks that were not told because the spool was crowded.
     pub(crate) shed: u64,
+    /// Execs of processes of which nothing at all was seen.
+    pub(crate) nameless: u64,
 }
 
 /// What is known when something happens.
@@ -80,6 +82,7 @@ impl Teller {
             images: HashMap::new(),
             awaited: HashMap::new(),
             shed: 0,
+            nameless: 0,
         }
     }
 
@@ -96,10 +99,58 @@ impl Teller {
         tell: &mut Tell<'_>,
     ) -> Result<(), Interrupted> {
         match happening {
-            Happening::Fork(who) => self.fork(&who, scene, tell),
+            Happening::Fork(who) => self.fork(&who, scene, tell, why::CAPTURED),
             Happening::Exec(exec) => self.exec(&exec, scene, tell),
-            Happening::Exit(exit) => self.exit(&exit, scene, tell),
+            Happening::Exit(exit) => self.exit(&exit, scene, tell, why::CAPTURED),
+            // Told by who can look for the rest.
+            Happening::Noticed(_) => Ok(()),
         }
+    }
+
+    /// Tells a fork of which the kernel told the pids alone; where the child was still there, its ids and its start are its own,
+    /// otherwise those of its parent, and the time of the notice.
+    pub(crate) fn forked_by_notice(
+        &mut self,
+        who: &Who<'_>,
+        seen: bool,
+        scene: &mut Scene<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Interrupted> {
+        let how = if seen { why::SCRAPED } else { why::INFERRED };
+        self.fork(who, scene, tell, how)
+    }
+
+    /// Tells an end of which the kernel told pid and status.
+    pub(crate) fn exited_by_notice(
+        &mut self,
+        exit: &Exit<'_>,
+        scene: &mut Scene<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Interrupted> {
+        self.exit(exit, scene, tell, why::SCRAPED)
+    }
+
+    /// Tells that a process ran another program, which had ended before anybody could look at it.
+    pub(crate) fn exec_unseen(
+        &mut self,
+        pid: u32,
+        at: u64,
+        scene: &mut Scene<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Interrupted> {
+        let Some(known) = scene.table.get(pid).cloned() else {
+            // Neither its beginning nor anything else of it was seen: nothing tells one such process from another.
+            self.nameless += 1;
+            return Ok(());
+        };
+        let record = self.unseen(pid, &known, scene);
+        tell(event(EventType::Exec, scene.time(at), record))?;
+        let mut known = known;
+        (known.glance, known.identity) = (0, Identity::default());
+        (known.program, known.command_line, known.name) = (None, None, String::new());
+        scene.table.remove(pid);
+        scene.table.put(pid, known);
+        Ok(())
     }
 
     /// The processes that still run and whose hash has come to be known.
@@ -119,7 +170,13 @@ impl Teller {
         come
     }
 
-    fn fork(&mut self, who: &Who<'_>, scene: &mut Scene<'_>, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+    fn fork(
+        &mut self,
+        who: &Who<'_>,
+        scene: &mut Scene<'_>,
+        tell: &mut Tell<'_>,
+        how: &str,
+    ) -> Result<(), Interrupted> {
         let start_ticks = scene.ticks(who.start);
         if scene.table.find(who.pid, start_ticks).is_some() {
             // A scan was quicker.
@@ -144,7 +201,7 @@ impl Teller {
         if scene.crowded {
             self.shed += 1;
         } else {
-            let record = self.forked(who, &known, scene);
+            let record = self.forked(who, &known, scene, how);
             tell(event(EventType::Fork, scene.time(who.at), record))?;
         }
         scene.table.put(who.pid, known);
@@ -191,7 +248,13 @@ impl Teller {
         Ok(())
     }
 
-    fn exit(&mut self, exit: &Exit<'_>, scene: &mut Scene<'_>, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+    fn exit(
+        &mut self,
+        exit: &Exit<'_>,
+        scene: &mut Scene<'_>,
+        tell: &mut Tell<'_>,
+        how: &str,
+    ) -> Result<(), Interrupted> {
         let who = &exit.who;
         let start_ticks = scene.ticks(who.start);
         if scene.table.has_ended(who.pid, start_ticks) {
@@ -208,7 +271,7 @@ impl Teller {
             name: escape_bytes(who.name),
             ..Known::default()
         });
-        let record = self.ended(exit, &known, scene);
+        let record = self.ended(exit, &known, scene, how);
         tell(event(EventType::Exit, at, record))?;
         if scene.table.get(who.pid).is_none() {
             scene.table.put(who.pid, known);

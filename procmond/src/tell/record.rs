@@ -7,11 +7,12 @@ use crate::procfs::{arguments, cgroup, tty};
 use crate::provenance as why;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::models::text::escape_bytes;
+use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::common::{Arguments, ProcessRecord};
 
 impl Teller {
     /// What all three tell.
-    fn who(&self, who: &Who<'_>, scene: &Scene<'_>) -> ProcessRecord {
+    fn who(&self, who: &Who<'_>, scene: &Scene<'_>, how: &str) -> ProcessRecord {
         let start_ticks = scene.ticks(who.start);
         let mut record = ProcessRecord {
             process_key: process_key(&scene.boot.id, who.pid, start_ticks),
@@ -31,13 +32,13 @@ impl Teller {
             collection_time: scene.time(who.at),
             ..ProcessRecord::default()
         };
-        record.provenance.insert(why::EVERY.to_owned(), why::CAPTURED.to_owned());
+        record.provenance.insert(why::EVERY.to_owned(), how.to_owned());
         record
     }
 
     /// Of a process that is a copy of another one.
-    pub(super) fn forked(&self, who: &Who<'_>, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
-        let mut record = self.who(who, scene);
+    pub(super) fn forked(&self, who: &Who<'_>, known: &Known, scene: &Scene<'_>, how: &str) -> ProcessRecord {
+        let mut record = self.who(who, scene, how);
         program_of(known, &mut record);
         put_parent(&mut record, known.ppid, known.parent_start, scene);
         why::absent(&mut record, &["end_time"], why::RUNNING);
@@ -46,8 +47,8 @@ impl Teller {
     }
 
     /// Of a process that has ended, with what was known of it.
-    pub(super) fn ended(&self, exit: &Exit<'_>, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
-        let mut record = self.who(&exit.who, scene);
+    pub(super) fn ended(&self, exit: &Exit<'_>, known: &Known, scene: &Scene<'_>, how: &str) -> ProcessRecord {
+        let mut record = self.who(&exit.who, scene, how);
         program_of(known, &mut record);
         record.ppid = Some(known.ppid);
         record.parent_key = known.parent_key(scene.boot);
@@ -68,7 +69,7 @@ impl Teller {
 
     /// Of a process that begins to run a program; all but the parent and the hash.
     pub(super) fn begun(&self, exec: &Exec<'_>, argv: &[u8], cut: bool, scene: &Scene<'_>) -> ProcessRecord {
-        let mut record = self.who(&exec.who, scene);
+        let mut record = self.who(&exec.who, scene, why::CAPTURED);
         let mut masked = Vec::new();
         record.status = Some("running".to_owned());
         record.executable_path = Some(escape_bytes(&exec.path));
@@ -76,7 +77,7 @@ impl Teller {
         record.image_mismatch = Some(exec.image_unlinked);
         record.cwd = Some(escape_bytes(&exec.cwd));
         record.cgroup = Some(escape_bytes(&exec.cgroup));
-        record.container_id = record.cgroup.as_deref().and_then(cgroup::container).map(str::to_owned);
+        cgroup::put_membership(Some(&exec.cgroup), &mut record);
         record.invoked_path = Some(escape_bytes(exec.invoked));
         let namespaces = exec.namespaces.iter().filter(|(_, inode)| *inode != 0);
         record.namespaces = namespaces.map(|(kind, inode)| ((*kind).to_owned(), u64::from(*inode))).collect();
@@ -106,6 +107,24 @@ impl Teller {
             }
         }
         record.provenance.insert(why::NONE.to_owned(), why::RUNNING.to_owned());
+        record
+    }
+
+    /// Of a process that ran a program and ended before it could be looked at.
+    pub(super) fn unseen(&self, pid: u32, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
+        let mut record = ProcessRecord {
+            process_key: process_key(&scene.boot.id, pid, known.start_ticks),
+            pid,
+            start_time: Some(scene.boot.time_of(known.start_ticks)),
+            uid: known.uid,
+            user: known.uid.and_then(|uid| self.users.name(uid)).map(str::to_owned),
+            source: scene.source.to_owned(),
+            collection_time: now_ns(),
+            ..ProcessRecord::default()
+        };
+        put_parent(&mut record, known.ppid, known.parent_start, scene);
+        record.provenance.insert(why::EVERY.to_owned(), why::INFERRED.to_owned());
+        record.provenance.insert(why::NONE.to_owned(), why::ENDED.to_owned());
         record
     }
 

@@ -22,6 +22,7 @@
 //! listens. So it counts as available only when the kernel has acknowledged, and an event of our own has come.
 
 mod error;
+mod feed;
 mod message;
 mod sequence;
 mod socket;
@@ -29,5 +30,6 @@ mod socket;
 mod tests;
 
 pub(crate) use error::{OpenError, ReceiveError};
-pub(crate) use message::{ConnectorEvent, Message, Process};
+pub(crate) use feed::Notices;
+pub(crate) use message::{ConnectorEvent, Message};
 pub(crate) use socket::{Connector, Notice};

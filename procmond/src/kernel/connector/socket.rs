@@ -9,7 +9,6 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::netlink::{self, SocketAddrNetlink};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use rustix::thread::{self, CpuSet};
-use std::io;
 use std::time::{Duration, Instant};
 
 /// The kernel answers at once; this is for a host that is busy.
@@ -112,7 +111,8 @@ impl Connector {
     }
 
     /// How many bytes the socket's buffer takes: twice what was asked for, where that was granted.
-    pub(crate) fn buffer_bytes(&self) -> io::Result<usize> {
+    #[cfg(test)]
+    pub(crate) fn buffer_bytes(&self) -> std::io::Result<usize> {
         Ok(sockopt::socket_recv_buffer_size(&self.socket)?)
     }
 
@@ -160,7 +160,7 @@ impl Connector {
     }
 
     /// Whether there is something to receive, or an error to be told.
-    fn wait(&self, wait: Duration) -> Result<bool, Errno> {
+    pub(super) fn wait(&self, wait: Duration) -> Result<bool, Errno> {
         let deadline = Instant::now() + wait;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -81,7 +81,7 @@ fn a_process_is_told_from_its_fork_to_its_exit() {
         let forked = ConnectorEvent::Fork { child_pid: pid, child_tgid: tgid, parent_pid: own, parent_tgid };
         assert_eq!((&fork.event, &exec.event), (&forked, &ConnectorEvent::Exec { pid, tgid }));
         const SIGCHLD: u32 = 17;
-        let parent = Process { pid: own, tgid: parent_tgid };
+        let parent = message::Process { pid: own, tgid: parent_tgid };
         let ended = ConnectorEvent::Exit { pid, tgid, exit_code: status, exit_signal: SIGCHLD, parent };
         assert_eq!(exit.event, ended);
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);

@@ -16,10 +16,12 @@ use super::{Exec, Feed, FeedError, Happening, Loss};
 use aya::maps::{Array, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
+use collector_core::{Sink, Stopped};
 use layout::Record;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 /// The program, the tracepoint that it is attached to.
 const PROGRAMS: [(&str, &str); 3] =
@@ -213,6 +215,10 @@ impl Feed for Events {
             losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
         }
         losses
+    }
+
+    fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped> {
+        sink.pause(time)
     }
 }
 

@@ -1,0 +1,106 @@
+//! The connector as a feed: notices of processes, and what is missing of them.
+
+use super::{Connector, ConnectorEvent, Notice};
+use crate::kernel::{Act, Feed, FeedError, Happening, Loss, Noticed};
+use collector_core::{Sink, Stopped};
+use rustix::time::{ClockId, clock_gettime};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+/// The longest wait without a look at whether to stop.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Gives what the connector tells of processes, not of their threads.
+pub(crate) struct Notices {
+    connector: Connector,
+    lost: u64,
+    overruns: u64,
+    strange: u64,
+}
+
+impl Notices {
+    pub(crate) fn of(connector: Connector) -> Self {
+        Self { connector, lost: 0, overruns: 0, strange: 0 }
+    }
+}
+
+impl Feed for Notices {
+    fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+        let asleep = asleep();
+        let (mut lost, mut overruns, mut strange) = (0, 0, 0);
+        // What has been received is given to the end: it is nowhere else.
+        let received = self.connector.receive(Duration::ZERO, &mut |notice| match notice {
+            Notice::Event(message) => {
+                if let Some((pid, act)) = act(&message.event) {
+                    let noticed = Noticed { at: message.at.saturating_add(asleep), pid, act };
+                    let _ = take(Happening::Noticed(noticed));
+                }
+            }
+            Notice::Lost(loss) => lost += u64::from(loss.count),
+            Notice::Overrun => overruns += 1,
+            Notice::Malformed(error) => {
+                tracing::debug!(%error, "not understood");
+                strange += 1;
+            }
+            Notice::Foreign { port } => tracing::warn!(port, "somebody who is not the kernel sends events"),
+        });
+        (self.lost, self.overruns, self.strange) = (self.lost + lost, self.overruns + overruns, self.strange + strange);
+        if overruns > 0 {
+            // Every processor's next message tells how many of its own are missing.
+            self.connector.roll_call();
+        }
+        received.map(|_| ()).map_err(|error| FeedError(std::io::Error::other(error)))
+    }
+
+    fn losses(&mut self) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        let (lost, overruns) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.overruns));
+        if lost > 0 || overruns > 0 {
+            let reason = "the proc connector's buffer was full (ENOBUFS): events of processes and threads were lost";
+            losses.push(Loss {
+                kind: "connector_overrun",
+                count: (lost > 0).then_some(lost),
+                reason: reason.to_owned(),
+            });
+        }
+        let strange = std::mem::take(&mut self.strange);
+        if strange > 0 {
+            let reason = "messages of the proc connector were not understood".to_owned();
+            losses.push(Loss { kind: "connector_foreign", count: Some(strange), reason });
+        }
+        losses
+    }
+
+    fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped> {
+        // What a process has in /proc is read before it ends, if at all: each event wakes.
+        self.connector.wait(time.min(NAP)).map_err(|_| Stopped).ok();
+        sink.pause(Duration::ZERO)
+    }
+}
+
+/// What happened to which process; of threads nothing is told.
+fn act(event: &ConnectorEvent) -> Option<(u32, Act)> {
+    match *event {
+        ConnectorEvent::Fork { child_pid, child_tgid, parent_tgid, .. } if child_pid == child_tgid => {
+            Some((child_tgid, Act::Fork { parent: parent_tgid }))
+        }
+        ConnectorEvent::Exec { tgid, .. } => Some((tgid, Act::Exec)),
+        ConnectorEvent::Exit { pid, tgid, exit_code, .. } if pid == tgid => {
+            Some((tgid, Act::Exit { status: exit_code.cast_signed() }))
+        }
+        ConnectorEvent::Uid { tgid, .. } | ConnectorEvent::Gid { tgid, .. } | ConnectorEvent::Sid { tgid, .. } => {
+            Some((tgid, Act::Change))
+        }
+        _ => None,
+    }
+}
+
+/// How long this host was suspended since its boot, which the connector's times leave out.
+fn asleep() -> u64 {
+    let ns = |clock| {
+        let time = clock_gettime(clock);
+        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    };
+    let monotonic = ns(ClockId::Monotonic);
+    u64::try_from(ns(ClockId::Boottime) - monotonic).unwrap_or(0)
+}
