@@ -33,6 +33,9 @@ pub struct Site {
     test_mode: bool,
 }
 
+/// Where procmond sees processes.
+const SOURCE: &str = "PROCMOND_PROCMOND__SOURCE";
+
 impl Site {
     /// A new site with an empty rules directory and an empty configuration file.
     pub fn new() -> Result<Self, Failure> {
@@ -43,7 +46,15 @@ impl Site {
         }
         std::fs::write(root.path().join("config.toml"), "").map_err(cannot)?;
         let rules = root.path().join("rules");
-        Ok(Self { root, rules, programs: None, user: None, variables: Vec::new(), test_mode: false })
+        let variables = vec![(SOURCE.to_owned(), "poll".to_owned())];
+        Ok(Self { root, rules, programs: None, user: None, variables, test_mode: false })
+    }
+
+    /// The same with another source of processes than scans: a site is of its own, and the kernel tells of all others too.
+    #[must_use]
+    pub fn seeing_by(mut self, source: &str) -> Self {
+        self.variables.retain(|(name, _)| name != SOURCE);
+        self.with_variable(SOURCE, source)
     }
 
     /// The same with another rules directory, which stays where it is.

@@ -10,6 +10,7 @@ mod data;
 mod disk;
 mod domains;
 mod encryption;
+mod events;
 mod kills;
 mod limits;
 mod line;

@@ -17,7 +17,7 @@ impl Teller {
         let mut record = ProcessRecord {
             process_key: process_key(&scene.boot.id, who.pid, start_ticks),
             pid: who.pid,
-            name: Some(escape_bytes(who.name)),
+            name: (!who.name.is_empty()).then(|| escape_bytes(who.name)),
             start_time: Some(scene.boot.time_of(start_ticks)),
             uid: Some(who.uid),
             gid: Some(who.gid),

@@ -5,3 +5,4 @@ mod agent;
 mod host;
 mod privileges;
 mod program;
+mod sources;
