@@ -12,7 +12,7 @@ use crate::print;
 use crate::procfs::boot::Boot;
 use crate::reader::{HostProc, OpenError};
 use crate::reload::Reload;
-use crate::scan::{Scanner, VariableNames};
+use crate::scan::{ImageHashes, Predecessors, Scanner, VariableNames};
 use crate::setup;
 use crate::snapshot::{Desk, Due};
 use crate::source::{Meanwhile, Quiet, WatchSource};
@@ -97,7 +97,8 @@ fn choose(config: &Procmond, boot: &Boot) -> Result<Chosen, Failure> {
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
-    let digester = Arc::new(FileDigester::new(config.hash_max_bytes_per_second, config.hash_max_file_bytes));
+    let digester = FileDigester::new(config.hash_max_bytes_per_second, config.hash_max_file_bytes);
+    let digester = Arc::new(digester.fuzzy(config.fuzzy_hashes));
     if config.hash_executables {
         Hashes::start(config.hash_queue, digester).map_err(Failure::Start)
     } else {
@@ -117,14 +118,15 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
     let boot = poller::settle(Boot::current().map_err(Failure::host)?, memory.as_ref());
     let (hashes, snapshots) = (hashes(&config.procmond)?, Desk::default());
     let scanner = scanner(config, boot.clone(), reload.variables.subscribe()).map_err(Failure::host)?;
+    let predecessors = Predecessors::shared(config.procmond.fuzzy_threshold);
     let teller = Teller::new(
         setup::masker(&config.procmond),
         reload.variables.subscribe(),
-        hashes.clone(),
+        ImageHashes { hashes: hashes.clone(), predecessors: Arc::clone(&predecessors) },
         config.procmond.max_command_line_bytes,
     );
     let Chosen { feed, roster, mode, reason } = choose(&config.procmond, &boot)?;
-    let scanner = scanner.hashing(hashes.clone()).in_the_name_of(mode).calling(roster);
+    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).in_the_name_of(mode).calling(roster);
     let meanwhile: Box<dyn Meanwhile<_>> = match feed {
         Some(feed) => {
             let every = Duration::from_millis(config.procmond.drain_interval_ms);

@@ -27,6 +27,14 @@ impl From<&Config> for Wanted {
     }
 }
 
+impl Wanted {
+    /// At least so long from scan to scan where events are told between them, unless a snapshot is wanted sooner.
+    pub(crate) fn beside_events(&self) -> Duration {
+        let snapshots = if self.snapshots_every.is_zero() { self.beside_events } else { self.snapshots_every };
+        self.beside_events.min(snapshots).max(self.least)
+    }
+}
+
 /// The interval between the starts of two scans.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {

@@ -11,6 +11,9 @@ pub(crate) const NONE: &str = "-";
 
 pub(crate) const CAPTURED: &str = "captured";
 pub(crate) const SCRAPED: &str = "scraped";
+pub(crate) const HASH_STABLE: &str = "scraped: stable while it was read";
+pub(crate) const HASH_DELETED: &str = "scraped: stable while it was read; its name was deleted";
+pub(crate) const HASH_REPLACED: &str = "scraped: stable while it was read; another file has its name";
 pub(crate) const INFERRED: &str = "inferred";
 
 pub(crate) const DENIED: &str = "unavailable: permission denied";
@@ -21,6 +24,8 @@ pub(crate) const NOT_CONTAINED: &str = "unavailable: not in a container";
 pub(crate) const HASH_WAITS: &str = "unavailable: hash is being computed";
 pub(crate) const HASH_QUEUE_FULL: &str = "unavailable: hashing queue full";
 pub(crate) const HASH_TOO_LARGE: &str = "unavailable: executable is too large to hash";
+pub(crate) const HASH_UNSTABLE: &str = "unavailable: executable was written while it was read";
+pub(crate) const HASH_OUT_OF_REACH: &str = "unavailable: executable is out of reach";
 pub(crate) const HASH_DENIED: &str = "unavailable: executable may not be read";
 pub(crate) const HASH_NOT_REGULAR: &str = "unavailable: executable is not a regular file";
 pub(crate) const HASHING_BROKEN: &str = "unavailable: hashing has failed";
@@ -60,9 +65,14 @@ pub(crate) fn is_withheld(record: &ProcessRecord, column: &str) -> bool {
     matches!(reason, Some(DENIED | ENDED | UNREADABLE))
 }
 
-/// Whether this is the last word on a hash, as long as the file stays as it is.
-pub(crate) fn is_final_of_hash(reason: &str) -> bool {
-    matches!(reason, HASH_TOO_LARGE | HASH_DENIED | HASH_NOT_REGULAR)
+/// Whether this says what came of hashing the file as it is: for good, or until it is tried again.
+pub(crate) fn is_word_on_hash(reason: &str) -> bool {
+    matches!(reason, HASH_TOO_LARGE | HASH_DENIED | HASH_NOT_REGULAR | HASH_UNSTABLE | HASH_OUT_OF_REACH)
+}
+
+/// Notes where the value of this column comes from.
+pub(crate) fn from(record: &mut ProcessRecord, column: &str, origin: &str) {
+    record.provenance.insert(column.to_owned(), origin.to_owned());
 }
 
 /// Notes why these columns have no value.

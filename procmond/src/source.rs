@@ -164,8 +164,9 @@ impl<C: ProcessCollector> WatchSource<C> {
             if self.keeper.is_due() {
                 last_error = self.remember(sink, false).err().or(last_error);
             }
-            let Wanted { least, beside_events, max_cpu_per_cent, .. } = *self.wanted.borrow();
-            let least = if self.meanwhile.hears() { least.max(beside_events) } else { least };
+            let wanted = *self.wanted.borrow();
+            let least = if self.meanwhile.hears() { wanted.beside_events() } else { wanted.least };
+            let max_cpu_per_cent = wanted.max_cpu_per_cent;
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

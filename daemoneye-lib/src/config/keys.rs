@@ -192,6 +192,18 @@ pub const KEYS: &[Key] = &[
         doc: "So many executables may wait for being hashed; those beyond are tried again later.",
     },
     Key {
+        path: "procmond.fuzzy_hashes",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(false),
+        doc: "Whether executables that are hashed get a fuzzy hash (ssdeep) as well, by which similar ones are found.",
+    },
+    Key {
+        path: "procmond.fuzzy_threshold",
+        kind: Kind::Integer(0, 100),
+        default: Preset::Integer(50),
+        doc: "An executable whose similarity to the one before it at its path is under this is told as a change; 0 for never.",
+    },
+    Key {
         path: "procmond.snapshot_interval_ms",
         kind: Kind::Integer(0, 86_400_000),
         default: Preset::Integer(60_000),

@@ -107,6 +107,10 @@ pub struct Procmond {
     pub hash_max_file_bytes: u64,
     /// So many executables may wait.
     pub hash_queue: usize,
+    /// Whether executables get a fuzzy hash as well.
+    pub fuzzy_hashes: bool,
+    /// What is less like the executable before it at its path is told.
+    pub fuzzy_threshold: u8,
     /// How often snapshots are told; 0 for never.
     pub snapshot_interval_ms: u64,
 }

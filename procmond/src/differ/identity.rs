@@ -3,13 +3,13 @@
 //! CPU time, memory, state, working directory and parent are none of them. The columns are in groups that become
 //! unreadable together. A group of which something is withheld says nothing, so that a denial never looks like a change.
 //!
-//! The hash of the executable is one that comes later: it is known when there is a hash, or a last word why there is none.
+//! The hash of the executable is one that comes later: it is known when there is a hash, or a word why there is none.
 //! Unlike the others it is not remembered beyond an event that did not have it, so that it follows that event.
 //!
 //! Arguments count as they are told, with secrets masked: a change of a secret alone is none that could be shown.
 
 use crate::digest::Digest;
-use crate::provenance::{is_final_of_hash, is_withheld};
+use crate::provenance::{is_withheld, is_word_on_hash};
 use daemoneye_lib::models::columns;
 use daemoneye_lib::proto::common::ProcessRecord;
 
@@ -73,9 +73,16 @@ impl Identity {
 }
 
 fn hash(record: &ProcessRecord) -> u64 {
-    let reason = record.provenance.get("executable_hash").filter(|reason| is_final_of_hash(reason));
+    let reason = record.provenance.get("executable_hash").filter(|reason| is_word_on_hash(reason));
     match (&record.executable_hash, reason) {
-        (Some(hash), _) => Digest::new().number(1).bytes(hash.as_bytes()).finish(),
+        (Some(hash), _) => {
+            let mut digest = Digest::new();
+            digest.number(1).bytes(hash.as_bytes());
+            if let Some(fuzzy) = &record.fuzzy_hash {
+                digest.bytes(fuzzy.as_bytes());
+            }
+            digest.finish()
+        }
         (None, Some(reason)) => Digest::new().number(2).bytes(reason.as_bytes()).finish(),
         (None, None) => 0,
     }

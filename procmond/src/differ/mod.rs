@@ -19,7 +19,7 @@ pub(crate) use table::{Known, Table};
 
 use crate::boot::Boot;
 use crate::provenance as why;
-use crate::scan::{Glance, Interrupted, Observed, Visitor, usage};
+use crate::scan::{Glance, Interrupted, Observed, UNLIKE, Visitor, usage};
 use crate::snapshot::{self, Parts};
 use daemoneye_lib::models::{key::process_key, time::now_ns};
 use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
@@ -180,7 +180,11 @@ impl Visitor for Pass<'_> {
             let (event_time, usage) = (self.exec.unwrap_or(record.collection_time), record.cpu_usage);
             // The event takes the record; what the table keeps of it is a small part.
             let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
+            let replaced = (event_type == EventType::Seen).then(|| without_unlike(&mut record)).flatten();
             (self.tell)(event(event_type, event_time, record))?;
+            if let Some(record) = replaced {
+                (self.tell)(event(EventType::Changed, event_time, record))?;
+            }
             self.table.put(glance.pid, kept);
             self.told = true;
             if event_type == EventType::Seen {
@@ -199,6 +203,14 @@ impl Visitor for Pass<'_> {
             known.scan = self.scan;
         }
     }
+}
+
+/// Takes the notes about an image that is unlike its predecessor out of a record; the record with them, where there are any:
+/// that an image was replaced is a change, also where the process is told of for the first time.
+pub(crate) fn without_unlike(record: &mut ProcessRecord) -> Option<ProcessRecord> {
+    let noted = UNLIKE.iter().any(|note| record.platform_data.contains_key(*note)).then(|| record.clone())?;
+    record.platform_data.retain(|note, _| !UNLIKE.contains(&note.as_str()));
+    Some(noted)
 }
 
 pub(crate) fn event(event_type: EventType, event_time: i64, record: ProcessRecord) -> Item {

@@ -194,6 +194,84 @@ fn an_event_that_is_not_taken_comes_again() {
 }
 
 #[test]
+fn an_image_unlike_the_one_before_it_is_told_as_a_change() {
+    use crate::hashing::{Digester, Hashed, Hashes, Outcome, Source, Version};
+    use std::sync::Arc;
+    const FUZZY: [&str; 3] =
+        ["6:Ijp8k+Ey7sP7r9bXaTDXb6CJg:a", "6:zzzyyyxxxwwwvvvuuutttsssrrr:b", "6:qqqpppooonnnmmmlllkkk:c"];
+    /// Of each file another hash.
+    struct Unlike;
+    impl Digester for Unlike {
+        fn digest(&self, version: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
+            let known = (1..=3).find(|inode| Version::from(&file(*inode)) == version).unwrap();
+            Outcome::Hash(Hashed { sha256: [known as u8; 32], fuzzy: Some(FUZZY[known as usize - 1].into()) })
+        }
+        fn is_fuzzy(&self) -> bool {
+            true
+        }
+    }
+    let hashes = Hashes::start(4, Arc::new(Unlike)).unwrap();
+    let knows = |inode| {
+        let version = Version::from(&file(inode));
+        hashes.ask(version, || Source { pid: None, path: None });
+        testkit::wait_for("the hash", std::time::Duration::from_secs(20), || hashes.knows(version));
+    };
+    let proc = |processes: &[(u32, u64)], at_the_path| {
+        let process = |(pid, inode): &(u32, u64)| {
+            (*pid, FakeProcess { image: file(*inode), ..FakeProcess::new("web", 0, 1 + u64::from(*pid)) })
+        };
+        let mut proc = FakeProc::new(processes.iter().map(process));
+        proc.files.insert(b"/bin/program", file(at_the_path));
+        proc
+    };
+    let scanner = |proc| {
+        Scanner::new(proc, BOOT.clone(), 1 << 18)
+            .hashing(hashes.clone())
+            .comparing(crate::scan::Predecessors::shared(50))
+    };
+    let (mut table, mut number) = (Table::default(), 0);
+    let mut scan = |scanner: &mut Scanner<FakeProc>| {
+        number += 1;
+        let mut told = Vec::new();
+        let mut tell = |item| {
+            let Item::Process(event) = item else { panic!("{item:?}") };
+            let (event_type, record) = (event.event_type(), event.process.unwrap());
+            let note = |name: &str| record.platform_data.get(name).cloned().unwrap_or_default();
+            assert!(record.fuzzy_hash.is_some() || event_type == EventType::Exit);
+            told.push((event_type, record.pid, note("fuzzy_similarity"), note("fuzzy_previous")));
+            Ok(())
+        };
+        let mut pass = Pass::new(&BOOT, &mut table, number, &mut tell);
+        scanner.enumerate_processes(&mut pass).unwrap();
+        pass.finish().unwrap();
+        told
+    };
+    let (none, seen, changed) = (String::new(), EventType::Seen, EventType::Changed);
+    knows(1);
+    knows(2);
+    knows(3);
+    let mut scanner = scanner(proc(&[(1, 1)], 1));
+    assert_eq!(scan(&mut scanner), [(seen, 1, none.clone(), none.clone())]);
+    // The first process goes on with the old image, and another one begins with the new one.
+    scanner.replace(proc(&[(1, 1), (2, 2)], 2));
+    let unlike = |pid, previous: usize| (changed, pid, "0".to_owned(), FUZZY[previous].to_owned());
+    let told = scan(&mut scanner);
+    assert_eq!(
+        told.iter().filter(|(_, pid, ..)| *pid == 2).collect::<Vec<_>>(),
+        [&(seen, 2, none.clone(), none), &unlike(2, 0)]
+    );
+    assert_eq!(told.iter().filter(|(_, _, similarity, _)| !similarity.is_empty()).count(), 1, "{told:?}");
+    scanner.replace(proc(&[(1, 1), (2, 2), (3, 2)], 2));
+    for _ in 0..=TURNS {
+        assert!(scan(&mut scanner).iter().all(|(_, _, similarity, _)| similarity.is_empty()), "it is new once");
+    }
+    // A process that turns into another program at the same path: one event, which is a change anyway.
+    scanner.replace(proc(&[(3, 3)], 3));
+    let told: Vec<_> = (0..=TURNS).flat_map(|_| scan(&mut scanner)).filter(|(_, pid, ..)| *pid == 3).collect();
+    assert_eq!(told, [unlike(3, 1)]);
+}
+
+#[test]
 fn the_hash_follows_as_a_change_and_is_not_told_again() {
     let (hashes, allow) = crate::hashing::held_back();
     let proc = FakeProc::new([(1, FakeProcess::new("init", 0, 1)), (20, FakeProcess::new("web", 1, 100))]);

@@ -1,41 +1,50 @@
-//! What is known of so many versions of files, of which the one that was asked for least recently gives way.
+//! So many things that are known, of which the one that was asked for least recently gives way.
 
-use super::{Outcome, Version};
 use std::collections::HashMap;
+use std::hash::Hash;
 
-/// More different executables than run on a host between two looks at them; about half a megabyte.
-pub(super) const MAX_VERSIONS: usize = 4096;
-/// So many give way at once, so that looking for them is rare.
-const AT_ONCE: usize = MAX_VERSIONS / 8;
-
-#[derive(Default)]
-pub(super) struct Cache {
-    known: HashMap<Version, (Outcome, u64)>,
+/// What is known by its key.
+pub(crate) struct Cache<K, V> {
+    known: HashMap<K, (V, u64)>,
+    most: usize,
     /// Counts questions.
     time: u64,
 }
 
-impl Cache {
-    pub(super) fn get(&mut self, version: Version) -> Option<Outcome> {
-        self.time += 1;
-        let (outcome, asked) = self.known.get_mut(&version)?;
-        *asked = self.time;
-        Some(*outcome)
+impl<K: Eq + Hash, V> Cache<K, V> {
+    /// Room for so many.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { known: HashMap::new(), most, time: 0 }
     }
 
-    pub(super) fn put(&mut self, version: Version, outcome: Outcome) {
-        if self.known.len() >= MAX_VERSIONS {
+    /// What is known of it.
+    pub(crate) fn get(&mut self, key: &K) -> Option<&mut V> {
+        self.time += 1;
+        let (value, asked) = self.known.get_mut(key)?;
+        *asked = self.time;
+        Some(value)
+    }
+
+    /// Learns something, in the place of what was known.
+    pub(crate) fn put(&mut self, key: K, value: V) {
+        if self.known.len() >= self.most && !self.known.contains_key(&key) {
             let mut times: Vec<u64> = self.known.values().map(|(_, asked)| *asked).collect();
-            let (_, oldest_kept, _) = times.select_nth_unstable(AT_ONCE);
+            // An eighth gives way at once, so that looking for them is rare.
+            let (_, oldest_kept, _) = times.select_nth_unstable(self.most / 8);
             let oldest_kept = *oldest_kept;
             self.known.retain(|_, (_, asked)| *asked >= oldest_kept);
         }
         self.time += 1;
-        self.known.insert(version, (outcome, self.time));
+        self.known.insert(key, (value, self.time));
+    }
+
+    /// Forgets it.
+    pub(crate) fn remove(&mut self, key: &K) {
+        self.known.remove(key);
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 }

@@ -1,7 +1,8 @@
 //! Files, opened so that nothing but a regular one is ever read, and nothing waits or happens for the opening.
 
 use super::budget::Budget;
-use super::{Digester, Outcome, Version};
+use super::fuzzy::Pieces;
+use super::{Digester, Hashed, Outcome, Version};
 use crate::reader::{FileId, Unreadable, identify_open};
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -100,15 +101,22 @@ impl Handle {
 pub(crate) struct FileDigester {
     budget: Budget,
     max_file: u64,
+    fuzzy: bool,
 }
 
 impl FileDigester {
     pub(crate) fn new(bytes_per_second: u64, max_file: u64) -> Self {
-        Self { budget: Budget::new(bytes_per_second), max_file }
+        Self { budget: Budget::new(bytes_per_second), max_file, fuzzy: false }
+    }
+
+    /// The same, which makes fuzzy hashes as well, of the bytes that it reads anyway.
+    pub(crate) fn fuzzy(self, fuzzy: bool) -> Self {
+        Self { fuzzy, ..self }
     }
 
     fn hash(&self, file: &OwnedFd, version: Version, give_up: &mut dyn FnMut() -> bool) -> Result<Outcome, Errno> {
         let mut hasher = Sha256::new();
+        let mut pieces = if self.fuzzy { Pieces::new(version.size) } else { None };
         let mut read = 0;
         let mut chunk = Vec::with_capacity(CHUNK);
         loop {
@@ -119,6 +127,9 @@ impl FileDigester {
                 break;
             }
             hasher.update(&chunk);
+            if let Some(pieces) = &mut pieces {
+                pieces.add(&chunk);
+            }
             let resume = Instant::now() + self.budget.take(got, Instant::now());
             loop {
                 if give_up() {
@@ -133,7 +144,11 @@ impl FileDigester {
         }
         let after = identify_open(file).map(|file| Version::from(&file));
         let same = read == version.size && after == Ok(version);
-        Ok(if same { Outcome::Hash(hasher.finalize().into()) } else { Outcome::Changed })
+        if !same {
+            return Ok(Outcome::Changed);
+        }
+        let fuzzy = pieces.and_then(Pieces::finish).map(Into::into);
+        Ok(Outcome::Hash(Hashed { sha256: hasher.finalize().into(), fuzzy }))
     }
 }
 
@@ -159,5 +174,9 @@ impl Digester for FileDigester {
                 Outcome::Failed
             }
         }
+    }
+
+    fn is_fuzzy(&self) -> bool {
+        self.fuzzy
     }
 }

@@ -16,21 +16,24 @@
 //! now, or a file that is written meanwhile never gives the hash of something else.
 //!
 //! The state is one lock over cache and pending versions, held for look-ups alone, never while a file is read. The cache
-//! holds so many versions and drops the one that was asked for least recently; the queue bounds the pending ones.
+//! holds so many versions and drops the one that was asked for least recently; the queue bounds the pending ones. What failed
+//! for now is tried again whenever somebody asks, who is told meanwhile what came of it the last time.
 
 mod budget;
 mod cache;
 mod file;
+mod fuzzy;
 #[cfg(test)]
 mod tests;
 
 #[cfg(test)]
 pub(crate) use tests::held_back;
 
+pub(crate) use cache::Cache;
 pub(crate) use file::{FileDigester, Handle, Source};
+pub(crate) use fuzzy::similarity;
 
 use crate::reader::FileId;
-use cache::Cache;
 use std::collections::HashSet;
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -63,11 +66,25 @@ impl From<&FileId> for Version {
     }
 }
 
+/// More different executables than run on a host between two looks at them; about half a megabyte, and as much again
+/// with fuzzy hashes.
+const MAX_VERSIONS: usize = 4096;
+/// Of so many files it is known that they could not be hashed.
+const MAX_TRIED: usize = 512;
+
+/// The hashes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    pub(crate) sha256: [u8; 32],
+    /// Where fuzzy hashes are wanted.
+    pub(crate) fuzzy: Option<Arc<str>>,
+}
+
 /// What came of hashing a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// Its hash.
-    Hash([u8; 32]),
+    /// Its hashes.
+    Hash(Hashed),
     /// It is larger than what is hashed.
     TooLarge,
     /// It may be run, and not read.
@@ -86,7 +103,7 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// Whether it holds as long as the file is in this version.
-    fn is_lasting(self) -> bool {
+    fn is_lasting(&self) -> bool {
         matches!(self, Self::Hash(_) | Self::TooLarge | Self::Denied | Self::NotRegular)
     }
 }
@@ -100,15 +117,20 @@ pub(crate) fn hex(hash: &[u8]) -> String {
 pub(crate) trait Digester: Send + Sync {
     /// Asks now and then whether to give up.
     fn digest(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome;
+
+    /// Whether it makes fuzzy hashes as well.
+    fn is_fuzzy(&self) -> bool;
 }
 
 /// What is known when a scan asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// What came of it.
     Known(Outcome),
     /// It will be known.
     Waits,
+    /// This came of it the last time, and it is tried again.
+    Again(Outcome),
     /// There is no room for one more to wait.
     Full,
     /// Nothing is hashed.
@@ -123,7 +145,9 @@ struct Job {
 }
 
 struct State {
-    cache: Cache,
+    cache: Cache<Version, Outcome>,
+    /// What failed for now.
+    tried: Cache<Version, Outcome>,
     /// What is in the queue or at work.
     pending: HashSet<Version>,
 }
@@ -152,7 +176,8 @@ impl Hashes {
 
     /// Hashes for tasks alone: scans are told that hashing is off.
     pub(crate) fn on_demand(digester: Arc<dyn Digester>) -> Self {
-        let state = State { cache: Cache::default(), pending: HashSet::new() };
+        let (cache, tried) = (Cache::new(MAX_VERSIONS), Cache::new(MAX_TRIED));
+        let state = State { cache, tried, pending: HashSet::new() };
         Self { queue: None, state: Arc::new(Mutex::new(state)), digester }
     }
 
@@ -160,35 +185,42 @@ impl Hashes {
     pub(crate) fn ask(&self, version: Version, source: impl FnOnce() -> Source) -> Answer {
         let Some(queue) = &self.queue else { return Answer::Off };
         let mut state = self.lock();
-        if let Some(outcome) = state.cache.get(version) {
-            return Answer::Known(outcome);
+        if let Some(outcome) = state.cache.get(&version) {
+            return Answer::Known(outcome.clone());
         }
+        let waits = state.tried.get(&version).cloned().map_or(Answer::Waits, Answer::Again);
         if state.pending.contains(&version) {
-            return Answer::Waits;
+            return waits;
         }
         match queue.try_send(Job { version, source: source() }) {
             Ok(()) => {
                 state.pending.insert(version);
-                Answer::Waits
+                waits
             }
             Err(TrySendError::Full(_)) => Answer::Full,
             Err(TrySendError::Disconnected(_)) => Answer::Broken,
         }
     }
 
-    /// Whether there is something lasting to say about the file.
+    /// Whether there is something to say about the file.
     pub(crate) fn knows(&self, version: Version) -> bool {
-        self.lock().cache.get(version).is_some()
+        let mut state = self.lock();
+        state.cache.get(&version).is_some() || state.tried.get(&version).is_some()
+    }
+
+    /// Whether there are fuzzy hashes as well.
+    pub(crate) fn is_fuzzy(&self) -> bool {
+        self.queue.is_some() && self.digester.is_fuzzy()
     }
 
     /// Hashes the file on this thread unless its hash is known.
     pub(crate) fn now(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome {
-        if let Some(outcome) = self.lock().cache.get(version) {
-            return outcome;
+        if let Some(outcome) = self.lock().cache.get(&version) {
+            return outcome.clone();
         }
         let outcome = self.digester.digest(version, source, give_up);
         if outcome.is_lasting() {
-            self.lock().cache.put(version, outcome);
+            self.lock().cache.put(version, outcome.clone());
         }
         outcome
     }
@@ -212,7 +244,10 @@ fn work(jobs: &Receiver<Job>, state: &Mutex<State>, digester: &dyn Digester) {
         let mut state = lock(state);
         state.pending.remove(&version);
         if outcome.is_lasting() {
+            state.tried.remove(&version);
             state.cache.put(version, outcome);
+        } else {
+            state.tried.put(version, outcome);
         }
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess, file};
 use crate::scan::{Glance, Interrupted, Observed, ProcessCollector as _, Scanner, Visitor};
+use daemoneye_lib::proto::common::ProcessRecord;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,9 +25,14 @@ fn held(outcome: Outcome) -> (Arc<Held>, Sender<()>) {
     (Arc::new(Held { asked: AtomicUsize::new(0), outcome, go: Mutex::new(go) }), allow)
 }
 
+/// A hash of nothing.
+fn hash_of_all(byte: u8) -> Outcome {
+    Outcome::Hash(Hashed { sha256: [byte; 32], fuzzy: None })
+}
+
 /// Every file has the hash `abab…`, once it is allowed to.
 pub(crate) fn held_back() -> (Hashes, Sender<()>) {
-    let (digester, allow) = held(Outcome::Hash([0xab; 32]));
+    let (digester, allow) = held(hash_of_all(0xab));
     (Hashes::start(4, digester).unwrap(), allow)
 }
 
@@ -34,7 +40,11 @@ impl Digester for Held {
     fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let _ = self.go.lock().unwrap().recv_timeout(PATIENCE);
-        self.outcome
+        self.outcome.clone()
+    }
+
+    fn is_fuzzy(&self) -> bool {
+        false
     }
 }
 
@@ -46,20 +56,15 @@ fn version(inode: u64) -> Version {
     Version::from(&file(inode))
 }
 
-/// What is told of the hash, by pid, when everything is read.
-fn told(scanner: &mut Scanner<FakeProc>) -> Vec<(u32, String)> {
-    struct All(Vec<(u32, String)>);
+/// All records, when everything is read.
+fn records(scanner: &mut Scanner<FakeProc>) -> Vec<ProcessRecord> {
+    struct All(Vec<ProcessRecord>);
     impl Visitor for All {
         fn wants(&mut self, _: &Glance<'_>) -> Result<bool, Interrupted> {
             Ok(true)
         }
         fn observed(&mut self, observed: Observed<'_>) -> Result<(), Interrupted> {
-            let record = observed.record;
-            let hash = match record.executable_hash {
-                Some(hash) => format!("{} {hash}", record.hash_algorithm.unwrap()),
-                None => record.provenance["executable_hash"].clone(),
-            };
-            self.0.push((record.pid, hash));
+            self.0.push(observed.record);
             Ok(())
         }
         fn unreadable(&mut self, _: u32) {}
@@ -69,6 +74,15 @@ fn told(scanner: &mut Scanner<FakeProc>) -> Vec<(u32, String)> {
     all.0
 }
 
+/// What is told of the hash, by pid.
+fn told(scanner: &mut Scanner<FakeProc>) -> Vec<(u32, String)> {
+    let hash = |record: ProcessRecord| match record.executable_hash {
+        Some(hash) => (record.pid, format!("{} {hash}", record.hash_algorithm.unwrap())),
+        None => (record.pid, record.provenance["executable_hash"].clone()),
+    };
+    records(scanner).into_iter().map(hash).collect()
+}
+
 fn scanner(processes: impl IntoIterator<Item = (u32, FakeProcess)>, hashes: Hashes) -> Scanner<FakeProc> {
     let boot = crate::Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
     Scanner::new(FakeProc::new(processes), boot, 1 << 18).hashing(hashes)
@@ -76,7 +90,7 @@ fn scanner(processes: impl IntoIterator<Item = (u32, FakeProcess)>, hashes: Hash
 
 #[test]
 fn a_slow_hasher_delays_no_scan_and_a_file_is_hashed_once_for_all_its_processes() {
-    let (digester, allow) = held(Outcome::Hash([0xab; 32]));
+    let (digester, allow) = held(hash_of_all(0xab));
     let hashes = Hashes::start(4, Arc::clone(&digester) as Arc<dyn Digester>).unwrap();
     let processes = (1..=1000).map(|pid| (pid, FakeProcess::new("worker", 0, u64::from(pid))));
     let mut scanner = scanner(processes, hashes.clone());
@@ -94,7 +108,7 @@ fn a_slow_hasher_delays_no_scan_and_a_file_is_hashed_once_for_all_its_processes(
 
 #[test]
 fn what_finds_no_room_says_so_and_is_tried_again() {
-    let (digester, allow) = held(Outcome::Hash([1; 32]));
+    let (digester, allow) = held(hash_of_all(1));
     let hashes = Hashes::start(1, digester).unwrap();
     assert_eq!(hashes.ask(version(1), nowhere), Answer::Waits);
     // One is at work, one waits, and the third finds the queue full.
@@ -138,24 +152,46 @@ fn a_failure_that_may_pass_is_not_kept() {
     let (digester, allow) = held(Outcome::Failed);
     let hashes = Hashes::start(4, Arc::clone(&digester) as Arc<dyn Digester>).unwrap();
     for tries in 1..3 {
-        testkit::wait_for("a place in the queue", PATIENCE, || hashes.ask(version(1), nowhere) == Answer::Waits);
+        let expected = if tries == 1 { Answer::Waits } else { Answer::Again(Outcome::Failed) };
+        testkit::wait_for("a place in the queue", PATIENCE, || hashes.ask(version(1), nowhere) == expected);
         allow.send(()).unwrap();
         testkit::wait_for("the try", PATIENCE, || hashes.lock().pending.is_empty());
         assert_eq!(digester.asked.load(Ordering::SeqCst), tries);
     }
-    assert!(!hashes.knows(version(1)));
+    let mut scanner = scanner([(1, FakeProcess::new("a", 0, 1))], hashes);
+    assert_eq!(told(&mut scanner), [(1, why::HASH_OUT_OF_REACH.to_owned())], "what came of it the last time");
+}
+
+#[test]
+fn a_hash_that_comes_at_last_takes_the_place_of_what_failed() {
+    /// Fails once.
+    struct Second(AtomicUsize);
+    impl Digester for Second {
+        fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 0 { Outcome::Changed } else { hash_of_all(0xab) }
+        }
+        fn is_fuzzy(&self) -> bool {
+            true
+        }
+    }
+    let hashes = Hashes::start(4, Arc::new(Second(AtomicUsize::new(0)))).unwrap();
+    assert_eq!(hashes.ask(version(1), nowhere), Answer::Waits);
+    testkit::wait_for("the first try", PATIENCE, || hashes.knows(version(1)));
+    let mut scanner = scanner([(1, FakeProcess::new("a", 0, 1))], hashes);
+    assert_eq!(told(&mut scanner), [(1, why::HASH_UNSTABLE.to_owned())]);
+    testkit::wait_for("the second try", PATIENCE, || told(&mut scanner)[0].1.starts_with("sha256 abab"));
 }
 
 #[test]
 fn the_cache_is_bounded_and_keeps_what_is_asked_for() {
-    let mut cache = Cache::default();
+    let mut cache = Cache::new(MAX_VERSIONS);
     cache.put(version(0), Outcome::TooLarge);
     for inode in 1..20_000 {
         cache.put(version(inode), Outcome::Denied);
-        assert_eq!(cache.get(version(0)), Some(Outcome::TooLarge), "{inode}");
-        assert!(cache.len() <= cache::MAX_VERSIONS);
+        assert_eq!(cache.get(&version(0)), Some(&mut Outcome::TooLarge), "{inode}");
+        assert!(cache.len() <= MAX_VERSIONS);
     }
-    assert_eq!(cache.get(version(1)), None);
+    assert_eq!(cache.get(&version(1)), None);
 }
 
 fn digester() -> FileDigester {
@@ -178,11 +214,53 @@ fn files_have_the_hash_that_others_compute() {
         (vec![b'a'; 1_000_000], "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"),
     ] {
         std::fs::write(&path, content).unwrap();
-        let Outcome::Hash(hash) = hash_of(&digester(), &path) else { panic!("no hash") };
-        assert_eq!(hex(&hash), expected);
+        let Outcome::Hash(hashed) = hash_of(&digester(), &path) else { panic!("no hash") };
+        assert_eq!((hex(&hashed.sha256).as_str(), hashed.fuzzy), (expected, None));
     }
     std::fs::write(&path, vec![0; (1 << 20) + 1]).unwrap();
     assert_eq!(hash_of(&digester(), &path), Outcome::TooLarge);
+}
+
+#[test]
+fn fuzzy_hashes_are_made_in_the_same_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    let digester = digester().fuzzy(true);
+    // As `ssdeep` says; the second one needs several reads.
+    for (content, fuzzy) in [
+        (b"Hello there!".to_vec(), "3:aNRn:aNRn"),
+        (b"0123456789".repeat(50_000), "24:LrgggggggggggggggggggggggggggggggggggggggggggggggggggggggggggggO:LD"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let Outcome::Hash(hashed) = hash_of(&digester, &path) else { panic!("no hash") };
+        assert_eq!(hashed.fuzzy.as_deref(), Some(fuzzy));
+    }
+}
+
+#[test]
+fn where_a_hash_comes_from_tells_what_became_of_the_name() {
+    let (hashes, allow) = held_back();
+    for _ in 0..3 {
+        allow.send(()).unwrap();
+    }
+    let with =
+        |image, program| FakeProcess { image: file(image), program: Some(program), ..FakeProcess::new("a", 0, 1) };
+    let processes = [
+        (1, with(1, b"/bin/program")),
+        (2, with(2, b"/bin/program (deleted)")),
+        (3, with(3, b"/bin/gone (deleted)")),
+        (4, FakeProcess { denied: vec![c"root"], ..with(1, b"/elsewhere") }),
+        (5, FakeProcess { denied: vec![c"exe"], ..with(1, b"/bin/program") }),
+    ];
+    let mut scanner = scanner(processes, hashes.clone());
+    let mut origins = || {
+        let records = records(&mut scanner);
+        records.iter().map(|record| record.provenance["executable_hash"].clone()).collect::<Vec<_>>()
+    };
+    origins();
+    testkit::wait_for("the hashes", PATIENCE, || (1..4).all(|inode| hashes.knows(version(inode))));
+    let expected = [why::HASH_STABLE, why::HASH_REPLACED, why::HASH_DELETED, why::HASH_STABLE, why::DENIED];
+    assert_eq!(origins(), expected);
 }
 
 #[test]

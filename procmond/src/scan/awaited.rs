@@ -32,7 +32,9 @@ impl Awaited {
     }
 
     /// Takes note of what was answered about this process.
-    pub(super) fn note(&mut self, pid: u32, version: Version, answer: Answer) {
+    ///
+    /// What is tried again is awaited no more: it is asked for when the process's turn comes.
+    pub(super) fn note(&mut self, pid: u32, version: Version, answer: &Answer) {
         match answer {
             Answer::Waits => _ = self.of.insert(pid, (version, self.scan)),
             _ => _ = self.of.remove(&pid),

@@ -1,14 +1,13 @@
 //! The second look at a process: everything that is read only of those whose whole record is wanted.
 
 use super::draft::{Draft, nothing_left};
-use super::{Aids, Glance};
-use crate::hashing::{self, Answer, Outcome, Source, Version};
+use super::{Aids, Glance, image_hash};
+use crate::hashing::{Source, Version};
 use crate::procfs::users::Users;
 use crate::procfs::{arguments, cgroup, number, status};
 use crate::provenance as why;
 use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
-use daemoneye_lib::proto::common::ProcessRecord;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -61,7 +60,7 @@ impl Details {
         }
         if let Some(reason) = nothing_left(glance) {
             draft.absent(&["executable_path", "file_exists", "image_mismatch", "cwd", "environment"], reason);
-            draft.absent(&HASH, reason);
+            image_hash::absent(reason, aids.hashes.as_ref(), &mut draft.record);
             if reason == why::ENDED {
                 draft.absent(&["namespaces"], reason);
                 return Ok(());
@@ -181,12 +180,10 @@ impl Details {
     }
 }
 
-const HASH: [&str; 2] = ["executable_hash", "hash_algorithm"];
-
 fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, aids: &mut Aids, draft: &mut Draft) {
     let Some(link) = draft.take(&["executable_path", "file_exists", "image_mismatch"], glance.program) else {
         let reason = glance.program.err().map_or(why::UNREADABLE, why::reason);
-        return draft.absent(&HASH, reason);
+        return image_hash::absent(reason, aids.hashes.as_ref(), &mut draft.record);
     };
     let (path, state, image) = aids.files.examine(proc, process, link);
     draft.record.executable_path = Some(escape_bytes(path));
@@ -196,42 +193,18 @@ fn program<P: ProcFs>(proc: &P, process: &P::Process, glance: &Glance<'_>, aids:
     }
     match image {
         Ok(image) => hash(&image, path, glance.pid, aids, draft),
-        Err(unreadable) => draft.absent(&HASH, why::reason(unreadable)),
+        Err(unreadable) => image_hash::absent(why::reason(unreadable), aids.hashes.as_ref(), &mut draft.record),
     }
 }
 
 /// The hash of the image that runs, also where its name was taken from it.
 fn hash(image: &FileId, path: &[u8], pid: u32, aids: &mut Aids, draft: &mut Draft) {
-    let Some(hashes) = &aids.hashes else { return draft.absent(&HASH, why::NOT_HASHED) };
+    let Some(hashes) = &aids.hashes else { return image_hash::absent(why::NOT_HASHED, None, &mut draft.record) };
     let version = Version::from(image);
     let source = || Source { pid: Some(pid), path: Some(OsStr::from_bytes(path).into()) };
     let answer = hashes.ask(version, source);
-    aids.awaited.note(pid, version, answer);
-    put_hash(answer, &mut draft.record);
-}
-
-/// Puts what is known of the image's hash into its record.
-pub(crate) fn put_hash(answer: Answer, record: &mut ProcessRecord) {
-    let reason = match answer {
-        Answer::Known(Outcome::Hash(hash)) => {
-            record.executable_hash = Some(hashing::hex(&hash));
-            record.hash_algorithm = Some(hashing::ALGORITHM.to_owned());
-            for column in HASH {
-                record.provenance.remove(column);
-            }
-            return;
-        }
-        Answer::Known(Outcome::TooLarge) => why::HASH_TOO_LARGE,
-        Answer::Known(Outcome::Denied) => why::HASH_DENIED,
-        Answer::Known(Outcome::NotRegular) => why::HASH_NOT_REGULAR,
-        Answer::Known(Outcome::Gone | Outcome::Changed | Outcome::Failed | Outcome::GivenUp) | Answer::Waits => {
-            why::HASH_WAITS
-        }
-        Answer::Full => why::HASH_QUEUE_FULL,
-        Answer::Off => why::HASHING_OFF,
-        Answer::Broken => why::HASHING_BROKEN,
-    };
-    why::absent(record, &HASH, reason);
+    aids.awaited.note(pid, version, &answer);
+    image_hash::put(&answer, version, path, hashes, aids.predecessors.as_deref(), &mut draft.record);
 }
 
 /// The number in a text such as `pid:[4026531836]`.

@@ -10,13 +10,16 @@ mod details;
 mod draft;
 mod glance;
 mod image;
+pub(crate) mod image_hash;
 mod observe;
 mod parents;
+mod predecessors;
 mod roll_call;
 
-pub(crate) use details::put_hash;
+pub(crate) use image_hash::ImageHashes;
 pub use observe::{Glance, Interrupted, Observed, ProcessCollector, ScanCounts, ScanError, Visitor};
-pub(crate) use observe::{Look, look_digest, usage};
+pub(crate) use observe::{Look, UNLIKE, look_digest, usage};
+pub(crate) use predecessors::Predecessors;
 
 use crate::hashing::Hashes;
 use crate::kernel::ebpf::Roster;
@@ -33,7 +36,7 @@ use parents::Parents;
 use roll_call::Stop;
 use rustix::io::Errno;
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
 /// The environment variables that records carry, where they are set, as they are configured at the moment.
@@ -47,6 +50,7 @@ struct Aids {
     masker: Masker,
     hashes: Option<Hashes>,
     awaited: Awaited,
+    predecessors: Option<Arc<Mutex<Predecessors>>>,
     variables: VariableNames,
     /// What records say that they come from.
     source: &'static str,
@@ -87,6 +91,7 @@ impl<P: ProcFs> Scanner<P> {
                 masker: Masker::new(&[]),
                 hashes: None,
                 awaited: Awaited::default(),
+                predecessors: None,
                 variables: watch::channel(keys::ENVIRONMENT.iter().map(ToString::to_string).collect()).1,
                 source: "poll",
             },
@@ -127,6 +132,21 @@ impl<P: ProcFs> Scanner<P> {
     pub(crate) fn hashing(mut self, hashes: Hashes) -> Self {
         self.aids.hashes = Some(hashes);
         self
+    }
+
+    /// The same, which tells where an image with a fuzzy hash is unlike the one before it at its path.
+    ///
+    /// For the scanner of the collection alone: each image is new once.
+    #[must_use]
+    pub(crate) fn comparing(mut self, predecessors: Arc<Mutex<Predecessors>>) -> Self {
+        self.aids.predecessors = Some(predecessors);
+        self
+    }
+
+    /// Another process table from now on.
+    #[cfg(test)]
+    pub(crate) fn replace(&mut self, proc: P) {
+        self.proc = proc;
     }
 
     /// True when something of the process was denied.

@@ -140,6 +140,9 @@ pub(crate) fn look_digest(numbers: [u32; 4], name: &[u8], texts: [Option<&[u8]>;
     digest.finish()
 }
 
+/// The notes in `platform_data` about an image that is unlike the one that was at its path before.
+pub(crate) const UNLIKE: [&str; 2] = ["fuzzy_similarity", "fuzzy_previous"];
+
 /// Per cent of one core; `None` for no time.
 #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 53 bits")]
 pub(crate) fn usage(cpu_ns: u64, elapsed_ns: i64) -> Option<f64> {

@@ -186,8 +186,8 @@ fn hashed(
     });
     let path = &found.path;
     let error = match outcome {
-        Outcome::Hash(hash) => {
-            let hash_value = hex(&hash);
+        Outcome::Hash(hashed) => {
+            let hash_value = hex(&hashed.sha256);
             let matches = expected.map(|expected| expected == hash_value);
             let algorithm = ALGORITHM.to_owned();
             let file_path = path.clone();

@@ -9,13 +9,14 @@
 mod record;
 
 use crate::boot::Boot;
-use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit};
-use crate::hashing::{Answer, Handle, Hashes, Source, Version};
+use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_unlike};
+use crate::hashing::{Handle, Source, Version};
 use crate::kernel::{Exec, Exit, Happening, Who};
 use crate::mask::Masker;
 use crate::procfs::users::Users;
 use crate::provenance as why;
-use crate::scan::{Interrupted, VariableNames, look_digest};
+use crate::scan::image_hash;
+use crate::scan::{ImageHashes, Interrupted, VariableNames, look_digest};
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::models::text::escape_bytes;
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
@@ -36,7 +37,7 @@ pub(crate) struct Teller {
     users: Users,
     masker: Masker,
     variables: VariableNames,
-    hashes: Hashes,
+    hashes: ImageHashes,
     max_command_line: usize,
     /// Files as the kernel's structures name them, and as stat(2) does: on some file systems the devices differ.
     images: HashMap<Version, Version>,
@@ -72,7 +73,7 @@ impl Scene<'_> {
 }
 
 impl Teller {
-    pub(crate) fn new(masker: Masker, variables: VariableNames, hashes: Hashes, max_command_line: usize) -> Self {
+    pub(crate) fn new(masker: Masker, variables: VariableNames, hashes: ImageHashes, max_command_line: usize) -> Self {
         Self {
             users: Users::new("/etc/passwd"),
             masker,
@@ -156,7 +157,7 @@ impl Teller {
     /// The processes that still run and whose hash has come to be known.
     pub(crate) fn hashed(&mut self, table: &Table) -> Vec<u32> {
         let mut come = Vec::new();
-        let hashes = &self.hashes;
+        let hashes = &self.hashes.hashes;
         self.awaited.retain(|pid, (start, version)| {
             if table.get(*pid).is_none_or(|known| known.start_ticks != *start) {
                 return false;
@@ -237,7 +238,11 @@ impl Teller {
             ..Known::default()
         };
         let known = known.with_texts(&record);
+        let replaced = without_unlike(&mut record);
         tell(event(EventType::Exec, at, record))?;
+        if let Some(record) = replaced {
+            tell(event(EventType::Changed, at, record))?;
+        }
         scene.table.put(who.pid, known);
         match answer {
             Some(version) if self.awaited.len() < MAX_AWAITED => {
@@ -283,15 +288,12 @@ impl Teller {
 
     /// Puts the hash of the image into the record, or why there is none; the version of the file where it comes later.
     fn hash(&mut self, exec: &Exec<'_>, record: &mut ProcessRecord) -> Option<Version> {
-        const COLUMNS: [&str; 2] = ["executable_hash", "hash_algorithm"];
         let Some(version) = exec.image.and_then(|image| self.image(image, exec)) else {
-            why::absent(record, &COLUMNS, why::ENDED);
+            image_hash::absent(why::HASH_OUT_OF_REACH, Some(&self.hashes.hashes), record);
             return None;
         };
         let source = || Source { pid: Some(exec.who.pid), path: Some(OsStr::from_bytes(&exec.path).into()) };
-        let answer = self.hashes.ask(version, source);
-        crate::scan::put_hash(answer, record);
-        matches!(answer, Answer::Waits).then_some(version)
+        self.hashes.put(version, &exec.path, source, record).then_some(version)
     }
 
     /// The image as stat(2) names it. The file is opened once for each version of it: through the process, else by its path.

@@ -128,6 +128,8 @@ fn scanning(dir: &Path, token: &str) -> Child {
 
 fn scanning_with(dir: &Path, token: &str, variables: &[(&str, &str)]) -> Child {
     let mut command = procmond(dir);
+    // Scans alone, which tests can count; what the kernel tells is tested with the real agent.
+    command.env("PROCMOND_PROCMOND__SOURCE", "poll");
     command.env("PROCMOND_APP__SCAN_INTERVAL_MS", "100").env("PROCMOND_APP__MAX_SCAN_CPU", "100");
     command.envs(variables.iter().copied());
     Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap()
@@ -262,6 +264,70 @@ async fn another_list_of_variables_is_gone_by_without_a_restart() {
     let after = start();
     let at = agent.until("a process with other variables", is_sleep(after.pid())).await;
     assert_eq!(environment(&agent, at), ["OWN=1", "OWN_TOKEN=***"]);
+}
+
+#[tokio::test]
+async fn an_executable_in_the_place_of_another_is_told_with_how_unlike_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let program = dir.path().join("program");
+    let install = |from: &str| {
+        let new = dir.path().join("new");
+        std::fs::copy(from, &new).unwrap();
+        std::fs::rename(new, &program).unwrap();
+    };
+    let start = |arguments: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(arguments);
+        Child::spawn(command).unwrap()
+    };
+    let of = |pid: u32| {
+        move |item: &Item| match item {
+            Item::Process(event) => event.process.clone().filter(|process| process.pid == pid),
+            _ => None,
+        }
+    };
+    install("/bin/sleep");
+    // The host's large executables are not waited for.
+    let small = [("PROCMOND_PROCMOND__FUZZY_HASHES", "true"), ("PROCMOND_PROCMOND__HASH_MAX_FILE_BYTES", "1048576")];
+    let _procmond = scanning_with(dir.path(), &token.to_string(), &small);
+    let first = start(&["60"]);
+    let hashed = of(first.pid());
+    let has_fuzzy = |item: &Item| hashed(item).is_some_and(|process| process.fuzzy_hash.is_some());
+    let at = agent.until("the fuzzy hash", has_fuzzy).await;
+    let before = hashed(&agent.items[at]).unwrap();
+    let here = dir.path().join("program").to_str().unwrap().to_owned();
+    assert_eq!(before.executable_path, Some(here.clone()), "its own image, and not the one that it was forked from");
+    assert_eq!(before.provenance["executable_hash"], "scraped: stable while it was read");
+
+    // The same in a new file is an update; a shell is something else.
+    install("/bin/sleep");
+    let second = start(&["60"]);
+    let hashed = of(second.pid());
+    let at = agent.until("the update", |item| hashed(item).is_some_and(|it| it.fuzzy_hash.is_some())).await;
+    let updated = hashed(&agent.items[at]).unwrap();
+    assert_eq!((updated.fuzzy_hash, updated.platform_data.get("fuzzy_similarity")), (before.fuzzy_hash.clone(), None));
+    install("/bin/sh");
+    let third = start(&["-c", "sleep 60; :"]);
+    let (hashed, is_change) = (of(third.pid()), is(EventType::Changed, third.pid()));
+    let is_unlike = |item: &Item| {
+        is_change(item) && hashed(item).is_some_and(|it| it.platform_data.contains_key("fuzzy_similarity"))
+    };
+    let at = agent.until("the change", is_unlike).await;
+    let unlike = hashed(&agent.items[at]).unwrap();
+    assert_eq!(unlike.executable_path, Some(here));
+    assert!(unlike.platform_data["fuzzy_similarity"].parse::<u8>().unwrap() < 50);
+    assert_eq!(unlike.platform_data.get("fuzzy_previous"), before.fuzzy_hash.as_ref());
+    assert_ne!(unlike.fuzzy_hash, before.fuzzy_hash);
+    // Whose image was replaced says so, and is no news at its path.
+    let replaced = of(first.pid());
+    let says_so = |item: &Item| {
+        replaced(item).is_some_and(|it| {
+            it.provenance.get("executable_hash").is_some_and(|origin| origin.ends_with("another file has its name"))
+        })
+    };
+    let at = agent.until("the replaced image", says_so).await;
+    assert_eq!(replaced(&agent.items[at]).unwrap().platform_data.get("fuzzy_similarity"), None);
 }
 
 /// What a collector answers to a task, part by part, and why it did not.

@@ -141,22 +141,34 @@ impl Check<'_> {
         }
     }
 
+    /// Warns of those that are set and have no effect without this one.
+    fn without(&mut self, loaded: &Loaded, needed: &str, keys: &[&str]) {
+        let is_set = |set: &&Setting| set.origin.layer != Layer::Default && keys.contains(&set.key.as_str());
+        for set in loaded.settings.iter().filter(is_set) {
+            let detail = format!("it has no effect: {needed} is false");
+            let value = set.value.as_ref().map(ToString::to_string).unwrap_or_default();
+            self.warn(&set.key, value, detail, &format!("set {needed} = true, or take it out"));
+        }
+    }
+
     /// What concerns hashes of executables.
     pub(super) fn hashing(&mut self, loaded: &Loaded) {
-        const WITHOUT_EFFECT: [&str; 3] =
-            ["procmond.hash_max_bytes_per_second", "procmond.hash_max_file_bytes", "procmond.hash_queue"];
+        const WITHOUT_EFFECT: [&str; 5] = [
+            "procmond.hash_max_bytes_per_second",
+            "procmond.hash_max_file_bytes",
+            "procmond.hash_queue",
+            "procmond.fuzzy_hashes",
+            "procmond.fuzzy_threshold",
+        ];
         let procmond = &self.config.procmond;
         if !procmond.hash_executables {
             let detail = "rules and answers know no hash of any executable".to_owned();
             self.warn("procmond.hash_executables", false, detail, "true is usual");
-            let is_set =
-                |set: &&Setting| set.origin.layer != Layer::Default && WITHOUT_EFFECT.contains(&set.key.as_str());
-            for set in loaded.settings.iter().filter(is_set) {
-                let detail = "it has no effect: procmond.hash_executables is false".to_owned();
-                let value = set.value.as_ref().map(ToString::to_string).unwrap_or_default();
-                self.warn(&set.key, value, detail, "set procmond.hash_executables = true, or take it out");
-            }
+            self.without(loaded, "procmond.hash_executables", &WITHOUT_EFFECT);
             return;
+        }
+        if !procmond.fuzzy_hashes {
+            self.without(loaded, "procmond.fuzzy_hashes", &["procmond.fuzzy_threshold"]);
         }
         let (largest, each_second) = (procmond.hash_max_file_bytes, procmond.hash_max_bytes_per_second);
         if largest < 1 << 20 {

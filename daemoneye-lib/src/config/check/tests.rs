@@ -118,6 +118,8 @@ fn what_has_no_effect_is_said() {
     second(Component::Procmond, unmasked, "procmond.mask_names: it has no effect: procmond.mask_secrets is false");
     let unhashed = "procmond.hash_executables = false\nprocmond.hash_queue = 1024";
     second(Component::Procmond, unhashed, "procmond.hash_queue: it has no effect: procmond.hash_executables is false");
+    let unlike = "procmond.fuzzy_threshold: it has no effect: procmond.fuzzy_hashes is false";
+    place.only(Component::Procmond, "procmond.fuzzy_threshold = 10", Verdict::Warning, unlike);
     for component in [Component::Agent, Component::Procmond, Component::Cli] {
         place.only(component, "app.bus_keys = \"/k\"", Verdict::Warning, "app.bus_keys: it has no effect");
     }
