@@ -39,8 +39,8 @@ pub(crate) enum ConnectorEvent {
     Fork { child_pid: u32, child_tgid: u32, parent_pid: u32, parent_tgid: u32 },
     /// A process runs another program.
     Exec { pid: u32, tgid: u32 },
-    /// A thread has ended, with its wait status (`exit code << 8 | signal`) and the signal that its parent gets. The parent
-    /// is 0 where the kernel does not say (before 4.18, or when it was reaped meanwhile).
+    /// A thread has ended, with its wait status (`exit code << 8 | signal`, and 0x80 for a core dump) and the signal that its
+    /// parent gets. The parent is 0 where the kernel does not say (before 4.18, or when it was reaped meanwhile).
     Exit { pid: u32, tgid: u32, exit_code: u32, exit_signal: u32, parent: Process },
     /// Its user ids are other ones.
     Uid { pid: u32, tgid: u32, ruid: u32, euid: u32 },
