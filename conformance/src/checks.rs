@@ -59,15 +59,16 @@ const CREDIT: u64 = 2;
 /// From a request to end until the agent kills.
 const GRACE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(1);
-const DOMAINS: [&str; 5] = ["process", "network", "filesystem", "performance", "trigger"];
+const DOMAINS: [&str; 6] = ["process", "network", "filesystem", "performance", "security", "trigger"];
 /// The tables that collectors can fill, each with its domain.
-const TABLES: [(&str, &str); 6] = [
+const TABLES: [(&str, &str); 7] = [
     ("processes", "process"),
     ("processes.current", "process"),
     ("processes.events", "process"),
     ("network.connections", "network"),
     ("filesystem.events", "filesystem"),
     ("performance.samples", "performance"),
+    ("security.events", "security"),
 ];
 
 /// Runs every check.
@@ -337,6 +338,7 @@ fn time_of(item: &CollectedItem) -> Option<i64> {
         Item::Network(event) => Some(event.event_time),
         Item::Filesystem(event) => Some(event.event_time),
         Item::Performance(sample) => Some(sample.event_time),
+        Item::Security(event) => Some(event.event_time),
         Item::Trigger(trigger) => Some(trigger.requested_at),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,

@@ -55,6 +55,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for PollSource<C> {
                 tables: vec![processes()],
             },
             limitations,
+            ..SourceDescription::default()
         }
     }
 
@@ -112,7 +113,7 @@ impl<C: ProcessCollector> PollSource<C> {
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone() });
+            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone(), ..Default::default() });
             let left = interval.saturating_sub(began.elapsed());
             sink.pause(left.min(LOOK))?;
             if left <= LOOK || self.snapshots.is_asked_for() {

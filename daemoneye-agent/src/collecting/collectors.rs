@@ -282,7 +282,8 @@ impl Collectors {
     /// What collectors say that they cannot see, whatever happens, and what none of them looks at.
     pub(crate) fn limitations(&self) -> Vec<Limitation> {
         let known = self.list();
-        let unwatched = [Domain::Network, Domain::Filesystem, Domain::Performance].into_iter().filter(|domain| {
+        let domains = [Domain::Network, Domain::Filesystem, Domain::Performance, Domain::Security];
+        let unwatched = domains.into_iter().filter(|domain| {
             // What has not registered yet is missed already, by its absence.
             known.iter().all(|known| !known.domains.contains(*domain))
         });

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-const DOMAINS: [&str; 4] = ["process", "network", "filesystem", "performance"];
+const DOMAINS: [&str; 5] = ["process", "network", "filesystem", "performance", "security"];
 const SECOND: i64 = 1_000_000_000;
 /// The largest file.
 const MAX_BYTES: u64 = 256 << 20;
@@ -84,9 +84,14 @@ impl EventSource for Replay {
         SourceDescription {
             mode: "replay".into(),
             mode_reason: format!("recorded events of {}", self.path.display()),
-            caps: SourceCaps::PROCESS | SourceCaps::NETWORK | SourceCaps::FILESYSTEM | SourceCaps::PERFORMANCE,
+            caps: SourceCaps::PROCESS
+                | SourceCaps::NETWORK
+                | SourceCaps::FILESYSTEM
+                | SourceCaps::PERFORMANCE
+                | SourceCaps::SECURITY,
             capabilities: CollectionCapabilities { domains: DOMAINS.map(str::to_owned).to_vec(), ..Default::default() },
             limitations: vec!["events are recorded ones, not those of this host".into()],
+            ..Default::default()
         }
     }
 
