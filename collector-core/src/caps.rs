@@ -23,11 +23,15 @@ impl SourceCaps {
     /// Sees the whole host, not only what belongs to its own user.
     pub const SYSTEM_WIDE: Self = Self(1 << 6);
 
-    const NAMES: [(Self, &'static str); 7] = [
+    /// Watches what matters for security whatever program does it: credentials, tracing, what the kernel is made to load.
+    pub const SECURITY: Self = Self(1 << 7);
+
+    const NAMES: [(Self, &'static str); 8] = [
         (Self::PROCESS, "process"),
         (Self::NETWORK, "network"),
         (Self::FILESYSTEM, "filesystem"),
         (Self::PERFORMANCE, "performance"),
+        (Self::SECURITY, "security"),
         (Self::REALTIME, "realtime"),
         (Self::KERNEL_LEVEL, "kernel-level"),
         (Self::SYSTEM_WIDE, "system-wide"),
@@ -87,6 +91,7 @@ mod tests {
         caps |= SourceCaps::REALTIME;
         assert!(caps.contains(SourceCaps::PROCESS | SourceCaps::REALTIME));
         assert_eq!(caps.to_string(), "process,realtime,system-wide");
+        assert_eq!((SourceCaps::SECURITY | SourceCaps::PROCESS).to_string(), "process,security");
         assert!(SourceCaps::empty().contains(SourceCaps::empty()));
         assert_eq!(SourceCaps::empty().to_string(), "");
     }

@@ -1,7 +1,7 @@
 //! What a source tells of its subject.
 
 use daemoneye_lib::models::event::Event;
-use daemoneye_lib::proto::common::{FilesystemEvent, NetworkEvent, PerformanceSample, ProcessEvent};
+use daemoneye_lib::proto::common::{FilesystemEvent, NetworkEvent, PerformanceSample, ProcessEvent, SecurityEvent};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{CollectedItem, TriggerRequest};
 
@@ -18,6 +18,8 @@ pub enum CollectionEvent {
     Filesystem(FilesystemEvent),
     /// Of the domain `performance`.
     Performance(PerformanceSample),
+    /// Of the domain `security`.
+    Security(SecurityEvent),
     /// Of the domain `trigger`: a task that another collector is to do.
     Trigger(TriggerRequest),
 }
@@ -29,6 +31,7 @@ impl From<Event> for CollectionEvent {
             Event::Network(event) => Self::Network(event),
             Event::Filesystem(event) => Self::Filesystem(event),
             Event::Performance(sample) => Self::Performance(sample),
+            Event::Security(event) => Self::Security(event),
         }
     }
 }
@@ -40,6 +43,7 @@ impl From<CollectionEvent> for CollectedItem {
             CollectionEvent::Network(event) => Item::Network(event),
             CollectionEvent::Filesystem(event) => Item::Filesystem(event),
             CollectionEvent::Performance(sample) => Item::Performance(sample),
+            CollectionEvent::Security(event) => Item::Security(event),
             CollectionEvent::Trigger(request) => Item::Trigger(request),
         };
         Self { item: Some(item) }

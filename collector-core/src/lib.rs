@@ -36,7 +36,7 @@
 //!             mode_reason: "time has no other source".into(),
 //!             caps: SourceCaps::PERFORMANCE | SourceCaps::SYSTEM_WIDE,
 //!             capabilities: CollectionCapabilities { domains: vec!["performance".into()], ..Default::default() },
-//!             limitations: Vec::new(),
+//!             ..Default::default()
 //!         }
 //!     }
 //!
@@ -70,6 +70,7 @@ mod caps;
 mod event;
 mod launch;
 mod orders;
+mod reported;
 mod run;
 mod sink;
 mod source;
@@ -84,7 +85,7 @@ pub use caps::SourceCaps;
 pub use daemoneye_eventbus::Keys as BusKeys;
 pub use daemoneye_lib::lock::{DataDirLock, LockError};
 pub use daemoneye_lib::models::event::Epoch;
-pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectionCapabilities};
+pub use daemoneye_lib::proto::ipc::{CollectedItem, CollectionCapabilities, Feature};
 pub use event::CollectionEvent;
 pub use launch::{Launch, LaunchError, main};
 pub use orders::Settings;

@@ -5,6 +5,7 @@
 //! source to end and still takes what it emits, *closed* takes nothing any more.
 
 use crate::orders::{Orders, Settings};
+use crate::reported::Reported;
 use crate::source::SourceStatus;
 use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::event::Epoch;
@@ -161,9 +162,11 @@ impl Sink {
         self.0.lock().epoch
     }
 
-    /// Reports the source's state; the latest report counts.
+    /// Reports the source's state; the latest report counts. A mode or features that are news are told the agent at once.
     pub fn report(&self, status: SourceStatus) {
-        self.0.lock().status = status;
+        if self.0.lock().reported.take(status) {
+            self.0.arrived.notify_one();
+        }
     }
 
     /// Returns when all that was emitted before is in the spool, so that state that relies on it may be persisted.
@@ -194,11 +197,16 @@ pub(crate) fn queue(max_item: usize, max_items: usize, epoch: Epoch, domains: Do
 }
 
 impl Intake {
-    /// Resolves when something waits in the queue. Cancelling it loses nothing.
+    /// Resolves when something waits in the queue, or the source observes otherwise than before. Cancelling it loses nothing.
     pub(crate) async fn ready(&self) {
-        while self.0.lock().items.is_empty() {
+        while !self.0.lock().has_arrivals() {
             self.0.arrived.notified().await;
         }
+    }
+
+    /// Whether the source observes otherwise than when this was last asked.
+    pub(crate) fn take_news(&self) -> bool {
+        self.0.lock().reported.take_news()
     }
 
     /// Takes what waits; each item taken is to be settled.
@@ -254,9 +262,9 @@ impl Intake {
         self.0.lock().orders.answered()
     }
 
-    /// The newest report of the source.
-    pub(crate) fn status(&self) -> SourceStatus {
-        self.0.lock().status.clone()
+    /// The newest report of the source, as [`Reported::now`].
+    pub(crate) fn status(&self) -> (SourceStatus, i64) {
+        self.0.lock().reported.now()
     }
 
     /// The items that wait, the most that may, and those that were emitted so far.
@@ -294,7 +302,7 @@ struct Handoff {
     state: Mutex<State>,
     /// For the source: room, a flush that is done, the word to stop.
     changed: Condvar,
-    /// For the run loop: an item waits.
+    /// For the run loop: an item waits, or news of the source.
     arrived: Notify,
 }
 
@@ -309,7 +317,7 @@ struct State {
     behind: bool,
     crowded: bool,
     phase: Phase,
-    status: SourceStatus,
+    reported: Reported,
     orders: Orders,
 }
 
@@ -332,9 +340,13 @@ impl State {
             behind: false,
             crowded: false,
             phase: Phase::Open,
-            status: SourceStatus::default(),
+            reported: Reported::default(),
             orders: Orders::default(),
         }
+    }
+
+    fn has_arrivals(&self) -> bool {
+        !self.items.is_empty() || self.reported.is_news()
     }
 
     /// Whether an item of so many bytes may come in now. One that comes while stopping is the last there is to tell.

@@ -3,7 +3,7 @@
 use crate::caps::SourceCaps;
 use crate::sink::{EmitError, FlushError, Sink, Stopped};
 use crate::tasks::TaskHandler;
-use daemoneye_lib::proto::ipc::CollectionCapabilities;
+use daemoneye_lib::proto::ipc::{CollectionCapabilities, Feature};
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +40,8 @@ pub struct SourceDescription {
     pub capabilities: CollectionCapabilities,
     /// What it cannot see, in the operator's words.
     pub limitations: Vec<String>,
+    /// Its parts that work, or do not, by themselves; one that is not available makes answers from its tables degraded.
+    pub features: Vec<Feature>,
 }
 
 /// State that a source reports as it goes; the latest report counts.
@@ -49,6 +51,11 @@ pub struct SourceStatus {
     pub scan_interval_ms: u64,
     /// The newest error that the source survived.
     pub last_error: Option<String>,
+    /// How it observes now, and why; `None` where that is as it was described. The report that first says so counts as the
+    /// moment of the change, here and of the features.
+    pub mode: Option<(String, String)>,
+    /// What its parts can do now: all of them, or none at all where that is as it was described.
+    pub features: Vec<Feature>,
 }
 
 /// Why a source could not go on: any error.

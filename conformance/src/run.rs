@@ -187,6 +187,7 @@ const fn domain_of(item: &Item) -> Option<&'static str> {
         Item::Network(_) => Some("network"),
         Item::Filesystem(_) => Some("filesystem"),
         Item::Performance(_) => Some("performance"),
+        Item::Security(_) => Some("security"),
         Item::Trigger(_) => Some("trigger"),
         Item::Gap(_) => None,
     }

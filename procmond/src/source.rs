@@ -107,6 +107,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
                 tables: vec![processes()],
             },
             limitations,
+            ..SourceDescription::default()
         }
     }
 
@@ -170,7 +171,7 @@ impl<C: ProcessCollector> WatchSource<C> {
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone() });
+            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone(), ..Default::default() });
             let left = interval.saturating_sub(began.elapsed());
             self.meanwhile.spend(&mut self.poller, sink, left.min(LOOK))?;
             if left <= LOOK || self.snapshots.is_asked_for() {

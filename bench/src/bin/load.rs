@@ -22,7 +22,7 @@ impl EventSource for Load {
             mode_reason: "a measurement".into(),
             caps: SourceCaps::PROCESS | SourceCaps::REALTIME,
             capabilities: CollectionCapabilities { domains: vec!["process".into()], ..Default::default() },
-            limitations: Vec::new(),
+            ..Default::default()
         }
     }
 

@@ -150,6 +150,7 @@ fn misdeclared(domain: &str, caps: SourceCaps) -> Option<&'static str> {
         Some(Domain::Network) => SourceCaps::NETWORK,
         Some(Domain::Filesystem) => SourceCaps::FILESYSTEM,
         Some(Domain::Performance) => SourceCaps::PERFORMANCE,
+        Some(Domain::Security) => SourceCaps::SECURITY,
         Some(Domain::Trigger) => SourceCaps::empty(),
     };
     (!caps.contains(needed)).then_some("without the capability of that name")
@@ -168,6 +169,7 @@ fn registration(config: &CollectorConfig, description: SourceDescription) -> io:
         source_caps: description.caps.names().map(str::to_owned).collect(),
         capabilities: Some(description.capabilities),
         limitations: description.limitations,
+        features: description.features,
         run,
         ..RegisterCollector::default()
     })
@@ -296,6 +298,7 @@ impl Collector {
     }
 
     fn spool_items(&mut self) {
+        self.status_due |= self.intake.take_news();
         let items = self.intake.take();
         let count = items.len();
         self.spool.append(items);
@@ -305,7 +308,7 @@ impl Collector {
     fn link_event(&mut self, event: LinkEvent) -> Result<(), CollectorError> {
         match event {
             LinkEvent::Due => {
-                let mut registration = self.registration.clone();
+                let mut registration = self.registration();
                 registration.epoch = self.spool.epoch().0.to_vec();
                 registration.next_sequence = self.spool.next_sequence();
                 self.link.connect(registration);

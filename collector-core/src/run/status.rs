@@ -1,12 +1,17 @@
 //! What the run loop tells of itself: its status, its telemetry, and in the log what was dropped.
 
 use super::{Collector, memory};
-use daemoneye_lib::proto::ipc::{CollectorStatus, CollectorTelemetry};
+use daemoneye_lib::proto::ipc::{CollectorStatus, CollectorTelemetry, RegisterCollector};
 use daemoneye_lib::telemetry::Usage;
 
 impl Collector {
     pub(super) fn status(&self) -> CollectorStatus {
-        let source = self.intake.status();
+        let (source, _) = self.intake.status();
+        // Back to what was described is a change too, where the agent knows only of what came between.
+        let RegisterCollector { mode, mode_reason, mode_since, features, .. } = match self.registration() {
+            now if now.mode_since > 0 => now,
+            _ => RegisterCollector::default(),
+        };
         let (settings_version, settings_refused) = self.intake.answered_settings();
         CollectorStatus {
             settings_version,
@@ -19,7 +24,25 @@ impl Collector {
             scan_interval_ms: source.scan_interval_ms,
             last_error: self.spool.trouble().map(str::to_owned).or(source.last_error).unwrap_or_default(),
             telemetry: self.tells_telemetry.then(|| self.telemetry()),
+            mode,
+            mode_reason,
+            mode_since,
+            features,
         }
+    }
+
+    /// As it was described, with what has become of it since: an agent that comes later knows nothing of earlier statuses.
+    pub(super) fn registration(&self) -> RegisterCollector {
+        let mut registration = self.registration.clone();
+        let (source, since) = self.intake.status();
+        registration.mode_since = since;
+        if let Some((mode, mode_reason)) = source.mode {
+            (registration.mode, registration.mode_reason) = (mode, mode_reason);
+        }
+        if !source.features.is_empty() {
+            registration.features = source.features;
+        }
+        registration
     }
 
     fn telemetry(&self) -> CollectorTelemetry {

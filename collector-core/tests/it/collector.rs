@@ -31,6 +31,7 @@ impl EventSource for Scripted {
             caps: SourceCaps::PROCESS,
             capabilities: CollectionCapabilities { domains: vec!["process".into()], ..Default::default() },
             limitations: vec!["sees nothing real".into()],
+            ..Default::default()
         }
     }
 

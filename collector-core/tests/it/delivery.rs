@@ -141,7 +141,11 @@ async fn the_agent_hears_how_the_collector_is() {
     let mut config = config(&site, Some(token));
     config.spool_max_bytes = 1024 * 1024;
     let running = start(config, move |sink| {
-        sink.report(SourceStatus { scan_interval_ms: 1234, last_error: Some("/proc is odd".into()) });
+        sink.report(SourceStatus {
+            scan_interval_ms: 1234,
+            last_error: Some("/proc is odd".into()),
+            ..Default::default()
+        });
         sink.emit(item(1, 20))?;
         sink.flush()?;
         reported.blocking_send(()).unwrap();
@@ -155,7 +159,11 @@ async fn the_agent_hears_how_the_collector_is() {
     let mut config = crate::collector::config(&site, Some(agent.token()));
     config.spool_max_bytes = 1024 * 1024;
     let running = start(config, |sink| {
-        sink.report(SourceStatus { scan_interval_ms: 1234, last_error: Some("/proc is odd".into()) });
+        sink.report(SourceStatus {
+            scan_interval_ms: 1234,
+            last_error: Some("/proc is odd".into()),
+            ..Default::default()
+        });
         waits(&sink)
     });
     until("a status that the source is in", || {

@@ -224,7 +224,9 @@ fn holds(condition: &Condition, rows: &RecordBatch) -> EngineResult<Option<Boole
 
 /// A row with few values and one with more.
 fn sample(table: Table) -> EngineResult<RecordBatch> {
-    use crate::proto::common::{FilesystemEvent, NetworkEvent, PerformanceSample, ProcessEvent, ProcessRecord};
+    use crate::proto::common::{
+        FilesystemEvent, NetworkEvent, PerformanceSample, ProcessEvent, ProcessRecord, SecurityEvent,
+    };
     let name = || Some("sh".to_owned());
     let process = ProcessRecord { name: name(), ppid: Some(1), start_time: Some(1), ..ProcessRecord::default() };
     let events: [Event; 2] = match table {
@@ -239,6 +241,10 @@ fn sample(table: Table) -> EngineResult<RecordBatch> {
         Table::PerformanceSamples => {
             let named = PerformanceSample { name: name(), value: 1.0, ..PerformanceSample::default() };
             [PerformanceSample::default().into(), named.into()]
+        }
+        Table::SecurityEvents => {
+            let named = SecurityEvent { name: name(), target_pid: Some(1), ..SecurityEvent::default() };
+            [SecurityEvent::default().into(), named.into()]
         }
         _ => [None, Some(process)].map(|process| ProcessEvent { event_type: 1, event_time: 1, process }.into()),
     };

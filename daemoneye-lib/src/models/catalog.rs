@@ -1,6 +1,6 @@
 //! The tables that a query may name, and their columns.
 
-use crate::models::columns::{ALERT, Column, EVENT, FILESYSTEM, NETWORK, PERFORMANCE, PROCESS};
+use crate::models::columns::{ALERT, Column, EVENT, FILESYSTEM, NETWORK, PERFORMANCE, PROCESS, SECURITY};
 use crate::models::domain::Domain;
 use crate::models::rows::{COLLECTOR, DELIVERY, GAP, RULE, RUN, SCAN, SNAPSHOT, TRIGGER};
 use crate::proto::ipc::ColumnKind;
@@ -25,6 +25,8 @@ pub enum Table {
     FilesystemEvents,
     /// A measurement.
     PerformanceSamples,
+    /// What the kernel saw a process do that matters for security.
+    SecurityEvents,
     /// An ancestor of a process.
     Ancestors,
     /// A process at one scan, with what it used.
@@ -49,12 +51,13 @@ pub enum Table {
 
 impl Table {
     /// Every table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Processes,
         Self::ProcessEvents,
         Self::NetworkConnections,
         Self::FilesystemEvents,
         Self::PerformanceSamples,
+        Self::SecurityEvents,
         Self::Ancestors,
         Self::Snapshots,
         Self::Scans,
@@ -75,6 +78,7 @@ impl Table {
             Self::NetworkConnections => ("network", "connections"),
             Self::FilesystemEvents => ("filesystem", "events"),
             Self::PerformanceSamples => ("performance", "samples"),
+            Self::SecurityEvents => ("security", "events"),
             Self::Ancestors => ("processes", "ancestors"),
             Self::Snapshots => ("processes", "snapshots"),
             Self::Scans => ("system", "scans"),
@@ -119,6 +123,7 @@ impl Table {
             Self::NetworkConnections => event(NETWORK),
             Self::FilesystemEvents => event(FILESYSTEM),
             Self::PerformanceSamples => event(PERFORMANCE),
+            Self::SecurityEvents => event(SECURITY),
             Self::Snapshots => list(SNAPSHOT),
             Self::Ancestors => ANCESTOR.iter().copied().chain(list(PROCESS).into_iter().skip(1)).collect(),
             Self::Scans => list(SCAN),
@@ -139,6 +144,7 @@ impl Table {
             Self::NetworkConnections => Some(Domain::Network),
             Self::FilesystemEvents => Some(Domain::Filesystem),
             Self::PerformanceSamples => Some(Domain::Performance),
+            Self::SecurityEvents => Some(Domain::Security),
             _ => None,
         }
     }

@@ -4,7 +4,7 @@
 
 use crate::models::event::{Event, IdentifiedEvent};
 use crate::models::time;
-use crate::proto::common::{Alert, FilesystemEvent, NetworkEvent, PerformanceSample, ProcessRecord};
+use crate::proto::common::{Alert, FilesystemEvent, NetworkEvent, PerformanceSample, ProcessRecord, SecurityEvent};
 use crate::proto::ipc::{Cell, ColumnKind, cell};
 use serde_json::{Map, Value as Json};
 use std::borrow::Cow;
@@ -266,6 +266,31 @@ pub static PERFORMANCE: &[Column<PerformanceSample>] = columns! {
     collection_time Time = |s| s.collection_time;
 };
 
+/// The columns that follow in `security.events`.
+pub static SECURITY: &[Column<SecurityEvent>] = columns! {
+    process_key Text = |s| &s.process_key;
+    parent_key Text = |s| &s.parent_key;
+    pid Integer = |s| s.pid;
+    name Text = |s| &s.name;
+    executable_path Text = |s| &s.executable_path;
+    uid Integer = |s| s.uid;
+    user Text = |s| &s.user;
+    target_process_key Text = |s| &s.target_process_key;
+    target_pid Integer = |s| s.target_pid;
+    target_name Text = |s| &s.target_name;
+    object Text = |s| &s.object;
+    count Integer = |s| s.count.max(1);
+    old_uid Integer = |s| s.old_uid;
+    new_uid Integer = |s| s.new_uid;
+    old_euid Integer = |s| s.old_euid;
+    new_euid Integer = |s| s.new_euid;
+    container_id Text = |s| &s.container_id;
+    platform_data Json = |s| object(s.platform_data.iter());
+    source Text = |s| s.source.as_str();
+    provenance Json = |s| object(s.provenance.iter());
+    collection_time Time = |s| s.collection_time;
+};
+
 /// The columns of an alert row.
 pub static ALERT: &[Column<Alert>] = columns! {
     alert_id Text = |a| a.alert_id.as_str();
@@ -306,6 +331,7 @@ pub fn event_value(event: &IdentifiedEvent, column: usize) -> Value<'_> {
         Event::Network(event) => value(NETWORK, event, column),
         Event::Filesystem(event) => value(FILESYSTEM, event, column),
         Event::Performance(sample) => value(PERFORMANCE, sample, column),
+        Event::Security(event) => value(SECURITY, event, column),
     }
 }
 

@@ -29,6 +29,7 @@ static TABLES: &[(&str, &str)] = &[
     ("network.connections", "what happened to a socket or a connection"),
     ("filesystem.events", "what happened to a file"),
     ("performance.samples", "a measurement of the host, of a process or of a device"),
+    ("security.events", "what the kernel saw a process do that matters for security"),
     ("processes.ancestors", "an ancestor of a process: its parent at depth 1, the parent's parent at 2, up to 64"),
     ("system.scans", "an enumeration of all processes"),
     ("system.gaps", "a stretch in which something was not seen, and why"),
@@ -47,6 +48,7 @@ static OF_TABLES: &[(&str, Columns)] = &[
     ("network.connections", NETWORK),
     ("filesystem.events", FILESYSTEM),
     ("performance.samples", PERFORMANCE),
+    ("security.events", SECURITY),
     ("processes.ancestors", ANCESTOR),
     ("processes.snapshots", SNAPSHOT),
     ("system.scans", SCAN),
@@ -202,6 +204,31 @@ static PERFORMANCE: Columns = &[
     ("collection_time", "when the row was made"),
 ];
 
+static SECURITY: Columns = &[
+    ("event_type", "credentials, ptrace, module_load, bpf_load or memory_exec"),
+    ("process_key", "of the process that did it; join by it"),
+    ("parent_key", "process_key of its parent"),
+    ("pid", "its process id"),
+    ("name", "its name"),
+    ("executable_path", "its program's file"),
+    ("uid", "its real user id"),
+    ("user", "name of uid"),
+    ("target_process_key", "of the process that is traced"),
+    ("target_pid", "its process id"),
+    ("target_name", "its name"),
+    ("object", "the module, the eBPF program, the mapping's file or anonymous, the capabilities gained"),
+    ("count", "how many like it, of one process, it stands for"),
+    ("old_uid", "real user id before it changed"),
+    ("new_uid", "real user id after it changed"),
+    ("old_euid", "effective user id before it changed"),
+    ("new_euid", "effective user id after it changed"),
+    ("container_id", "id or name of the container"),
+    ("platform_data", "what only this platform has"),
+    ("source", "which source saw it"),
+    ("provenance", "column to captured, scraped, inferred, or unavailable with the reason"),
+    ("collection_time", "when the row was made"),
+];
+
 static TRIGGER: Columns = &[
     ("trigger_id", "chosen by the collector that asked"),
     ("collector", "who asked"),
@@ -230,11 +257,12 @@ static SCAN: Columns = &[
 static GAP: Columns = &[
     ("gap_id", "its number in the store; 0 for one that is not recorded, because it lasts"),
     ("collector", "whose blindness it is: a collector, or a rule"),
-    ("kind", "polling, collector_down, spool_overflow, rule_failed, …"),
+    ("kind", "polling, without_FEATURE, collector_down, spool_overflow, rule_failed, …"),
     ("from_time", "since when"),
     ("to_time", "until when; NULL while it lasts"),
     ("count", "how much was not seen; NULL where nobody can know"),
     ("reason", "why"),
+    ("tables", "the tables that it alone concerns; NULL where it concerns all that the collector tells of"),
 ];
 
 static COLLECTOR: Columns = &[
@@ -253,9 +281,10 @@ static COLLECTOR: Columns = &[
     ("spool_bytes", "what its spool takes on disk"),
     ("limitations", "what it cannot see"),
     ("last_error", "its newest trouble"),
-    ("domains", "what it tells of: process, network, filesystem, performance, trigger"),
+    ("domains", "what it tells of: process, network, filesystem, performance, security, trigger"),
     ("source_caps", "what its source can do: realtime, kernel-level, system-wide, …"),
     ("tasks", "the types of tasks that it does"),
+    ("features", "its parts: name to available, or unavailable with the reason"),
 ];
 
 static RULE: Columns = &[

@@ -16,11 +16,14 @@ pub enum Domain {
     Performance,
     /// No subject of its own: tasks that are asked of other collectors.
     Trigger,
+    /// What the kernel saw processes do that matters for security.
+    Security,
 }
 
 impl Domain {
     /// Every domain.
-    pub const ALL: [Self; 5] = [Self::Process, Self::Network, Self::Filesystem, Self::Performance, Self::Trigger];
+    pub const ALL: [Self; 6] =
+        [Self::Process, Self::Network, Self::Filesystem, Self::Performance, Self::Trigger, Self::Security];
 
     /// Its name in registrations and topics.
     pub const fn name(self) -> &'static str {
@@ -29,6 +32,7 @@ impl Domain {
             Self::Network => "network",
             Self::Filesystem => "filesystem",
             Self::Performance => "performance",
+            Self::Security => "security",
             Self::Trigger => "trigger",
         }
     }
@@ -45,11 +49,13 @@ impl Domain {
             Item::Network(_) => Some(Self::Network),
             Item::Filesystem(_) => Some(Self::Filesystem),
             Item::Performance(_) => Some(Self::Performance),
+            Item::Security(_) => Some(Self::Security),
             Item::Trigger(_) => Some(Self::Trigger),
             Item::Gap(_) => None,
         }
     }
 
+    /// The store keeps these: a new domain comes last.
     const fn bit(self) -> u32 {
         1 << self as u32
     }

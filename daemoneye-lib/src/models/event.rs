@@ -3,7 +3,7 @@
 use crate::models::catalog::Table;
 use crate::proto::common::{
     EventType, FilesystemEvent, FilesystemEventType, NetworkEvent, NetworkEventType, PerformanceSample, ProcessEvent,
-    ProcessRecord, Severity,
+    ProcessRecord, SecurityEvent, SecurityEventType, Severity,
 };
 use crate::proto::ipc::collected_item::Item;
 use std::fmt;
@@ -70,6 +70,8 @@ pub enum Event {
     Filesystem(FilesystemEvent),
     /// Of `performance.samples`.
     Performance(PerformanceSample),
+    /// Of `security.events`.
+    Security(SecurityEvent),
 }
 
 impl Event {
@@ -80,6 +82,7 @@ impl Event {
             Item::Network(event) => Some(Self::Network(event)),
             Item::Filesystem(event) => Some(Self::Filesystem(event)),
             Item::Performance(sample) => Some(Self::Performance(sample)),
+            Item::Security(event) => Some(Self::Security(event)),
             Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_) => None,
         }
     }
@@ -91,6 +94,7 @@ impl Event {
             Self::Network(_) => Table::NetworkConnections,
             Self::Filesystem(_) => Table::FilesystemEvents,
             Self::Performance(_) => Table::PerformanceSamples,
+            Self::Security(_) => Table::SecurityEvents,
         }
     }
 
@@ -101,6 +105,7 @@ impl Event {
             Self::Network(event) => event.event_time,
             Self::Filesystem(event) => event.event_time,
             Self::Performance(sample) => sample.event_time,
+            Self::Security(event) => event.event_time,
         }
     }
 
@@ -111,6 +116,7 @@ impl Event {
             Self::Network(event) => event.event_type().name(),
             Self::Filesystem(event) => event.event_type().name(),
             Self::Performance(_) => "sample",
+            Self::Security(event) => event.event_type().name(),
         }
     }
 
@@ -132,7 +138,8 @@ macro_rules! from_messages {
         }
     )*};
 }
-from_messages!(ProcessEvent Process, NetworkEvent Network, FilesystemEvent Filesystem, PerformanceSample Performance);
+from_messages!(ProcessEvent Process, NetworkEvent Network, FilesystemEvent Filesystem, PerformanceSample Performance,
+    SecurityEvent Security);
 
 impl EventType {
     /// The name in the column `event_type`.
@@ -180,6 +187,23 @@ impl FilesystemEventType {
             Self::Renamed => "renamed",
             Self::Opened => "opened",
             Self::Attributes => "attributes",
+        }
+    }
+}
+
+impl SecurityEventType {
+    /// Those that an event can have.
+    pub const ALL: [Self; 5] = [Self::Credentials, Self::Ptrace, Self::ModuleLoad, Self::BpfLoad, Self::MemoryExec];
+
+    /// The name in the column `event_type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unknown",
+            Self::Credentials => "credentials",
+            Self::Ptrace => "ptrace",
+            Self::ModuleLoad => "module_load",
+            Self::BpfLoad => "bpf_load",
+            Self::MemoryExec => "memory_exec",
         }
     }
 }

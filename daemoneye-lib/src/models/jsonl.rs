@@ -1,9 +1,9 @@
 //! Events as JSON lines, in the columns of their tables: what golden cases and replays are written in.
 //!
 //! A line is one object, an event of `processes.events` or of the table of events that its key `table` names. Of a process
-//! `pid` is required, of a file `path`, of a measurement `scope`, `metric` and `value`; everything else may be missing or
-//! null, which means unknown. Keys that begin with `_` are remarks. What a row must have and a line does not say is made,
-//! always in the same way: `event_type` is `seen`, of files `modified`; a process's `process_key` comes from `pid` and
+//! `pid` is required, of a file `path`, of a measurement `scope`, `metric` and `value`, of what matters for security
+//! `event_type`; everything else may be missing or null, which means unknown. Keys that begin with `_` are remarks. What a row
+//! must have and a line does not say is made, always in the same way: `event_type` is `seen`, of files `modified`; a process's `process_key` comes from `pid` and
 //! `start_time`, that of another event is that of the last process with its pid in the same [`Recording`], and so is
 //! `parent_key` by `ppid`; `command_line` comes from `argv`; `event_time` from the caller. Keys that were made are
 //! `inferred`.
@@ -33,7 +33,8 @@ const FIRST: i64 = 1_767_225_600_000_000_000;
 const SECOND: i64 = 1_000_000_000;
 /// The key that names another table than `processes.events`.
 const TABLE: &str = "table";
-const TABLES: &str = "one of processes.events, network.connections, filesystem.events, performance.samples";
+const TABLES: &str =
+    "one of processes.events, network.connections, filesystem.events, performance.samples, security.events";
 /// How much of a wrong value an error shows.
 const SHOWN: usize = 80;
 
@@ -149,6 +150,12 @@ impl Recording {
                 moments(&mut event.event_time, &mut event.collection_time, &mut event.source, otherwise);
                 self.subject(event.pid, &mut event.process_key, &mut event.provenance);
             }
+            Event::Security(event) => {
+                moments(&mut event.event_time, &mut event.collection_time, &mut event.source, otherwise);
+                self.subject(event.pid, &mut event.process_key, &mut event.provenance);
+                let (key, provenance) = (&mut event.target_process_key, &mut event.provenance);
+                self.refer(event.target_pid, key, provenance, "target_process_key");
+            }
             Event::Performance(sample) => {
                 moments(&mut sample.event_time, &mut sample.collection_time, &mut sample.source, otherwise);
                 self.subject(sample.pid, &mut sample.process_key, &mut sample.provenance);
@@ -159,11 +166,21 @@ impl Recording {
 
     /// The key of the process with this pid, where the recording knows it.
     fn subject(&self, pid: Option<u32>, key: &mut Option<String>, provenance: &mut BTreeMap<String, String>) {
+        self.refer(pid, key, provenance, "process_key");
+    }
+
+    fn refer(
+        &self,
+        pid: Option<u32>,
+        key: &mut Option<String>,
+        provenance: &mut BTreeMap<String, String>,
+        column: &str,
+    ) {
         if key.is_none()
             && let Some(known) = pid.and_then(|pid| self.known.get(&pid))
         {
             *key = Some(known.clone());
-            inferred(provenance, "process_key");
+            inferred(provenance, column);
         }
     }
 
@@ -267,6 +284,7 @@ const fn required(table: Table) -> &'static [&'static str] {
         Table::ProcessEvents => &["pid"],
         Table::FilesystemEvents => &["path"],
         Table::PerformanceSamples => &["scope", "metric", "value"],
+        Table::SecurityEvents => &["event_type"],
         _ => &[],
     }
 }
@@ -347,6 +365,7 @@ mod tests {
             ),
             (Table::FilesystemEvents, r#""event_type": "renamed", "path": "/a", "target_path": "/b", "size": 3"#),
             (Table::PerformanceSamples, r#""scope": "system", "metric": "load_1m", "value": 0.5"#),
+            (Table::SecurityEvents, r#""event_type": "memory_exec", "object": "anonymous", "count": 3"#),
         ] {
             let (schema, name) = table.qualified_name();
             let lines = format!(
@@ -362,9 +381,21 @@ mod tests {
         }
         let error = |line: &str| parse_event(line, 3).unwrap_err().to_string();
         assert_eq!(error(r#"{"table": "filesystem.events", "size": 1}"#), "line 3: `path` is missing");
+        assert_eq!(error(r#"{"table": "security.events", "pid": 1}"#), "line 3: `event_type` is missing");
         assert!(error(r#"{"table": "system.scans"}"#).contains("network.connections"));
         assert!(error(r#"{"table": "network.connections", "remote_prt": 1}"#).contains("`remote_port`"));
         assert!(error(r#"{"table": "network.connections", "event_type": "exec"}"#).contains("connect, accept"));
+    }
+
+    #[test]
+    fn who_is_traced_is_found_by_its_pid() {
+        let lines = "{\"pid\": 7}\n{\"pid\": 8}\n\
+                     {\"table\": \"security.events\", \"event_type\": \"ptrace\", \"pid\": 7, \"target_pid\": 8}";
+        let [tracer, traced, Event::Security(event)] = &parse_events(lines).unwrap()[..] else { panic!("{lines}") };
+        let key = |event: &Event| event.process().map(|process| process.process_key.clone());
+        assert_eq!([event.process_key.clone(), event.target_process_key.clone()], [tracer, traced].map(key));
+        assert_eq!(event.provenance["target_process_key"], "inferred");
+        assert_eq!(event.count, 1);
     }
 
     #[test]

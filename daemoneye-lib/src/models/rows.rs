@@ -5,7 +5,9 @@
 
 use crate::models::columns::{Column, Value, array, completeness};
 use crate::proto::common::ProcessRecord;
-use crate::proto::ipc::{ColumnKind, Gap, ScanSummary, TaskType, TriggerRequest};
+use crate::proto::ipc::{ColumnKind, Feature, Gap, ScanSummary, TaskType, TriggerRequest};
+use serde_json::{Map, Value as Json};
+use std::borrow::Cow;
 
 /// A row of `system.gaps`: a stretch in which something was not seen.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -23,6 +25,9 @@ pub struct GapRow {
     /// in by whoever reads the row.
     #[prost(uint32, tag = "4")]
     pub domains: u32,
+    /// The tables, `schema.table`, that it alone concerns; none where it concerns all of its domains.
+    #[prost(string, repeated, tag = "5")]
+    pub tables: Vec<String>,
 }
 
 /// A row of `system.scans`: one enumeration of all processes.
@@ -127,6 +132,8 @@ pub struct CollectorRow {
     pub limitations: Vec<String>,
     /// The newest trouble, for the operator.
     pub last_error: Option<String>,
+    /// What its separate parts can do here.
+    pub features: Vec<Feature>,
 }
 
 /// A row of `detection.rules`: a rule file as it was loaded, or why it was not.
@@ -241,6 +248,7 @@ pub static GAP: &[Column<GapRow>] = columns! {
     to_time Time = |g| g.gap.to;
     count Integer = |g| g.gap.count;
     reason Text = |g| g.gap.reason.as_str();
+    tables Json = |g| if g.tables.is_empty() { Value::Null } else { array(&g.tables) };
 };
 
 /// The columns of `system.scans`.
@@ -306,7 +314,21 @@ pub static COLLECTOR: &[Column<CollectorRow>] = columns! {
     domains Json = |c| array(&c.domains);
     source_caps Json = |c| array(&c.source_caps);
     tasks Json = |c| array(&c.tasks);
+    features Json = |c| features(&c.features);
 };
+
+/// Name to `available`, or to `unavailable: REASON`; NULL where there are none.
+fn features(features: &[Feature]) -> Value<'static> {
+    if features.is_empty() {
+        return Value::Null;
+    }
+    let state = |own: &Feature| match own.available {
+        true => "available".to_owned(),
+        false => format!("unavailable: {}", own.reason),
+    };
+    let object: Map<String, Json> = features.iter().map(|own| (own.name.clone(), state(own).into())).collect();
+    Value::Text(Cow::Owned(Json::Object(object).to_string()))
+}
 
 /// The columns of `detection.rules`.
 pub static RULE: &[Column<RuleRow>] = columns! {

@@ -241,7 +241,8 @@ impl<'t> Appending<'t> {
     }
 
     fn gap(&mut self, collector: &str, gap: Gap) -> Result<(), StoreError> {
-        let row = gaps::insert(self.write, self.path, collector, gap)?;
+        let row = GapRow { collector: collector.to_owned(), gap, ..GapRow::default() };
+        let row = gaps::insert(self.write, self.path, row)?;
         self.done.gaps.push(row);
         Ok(())
     }
@@ -299,11 +300,17 @@ fn understand(bytes: &[u8], domains: Domains) -> Result<CollectedItem, String> {
     {
         return Err("a snapshot of a process without a process key".to_owned());
     }
+    if let Item::Security(event) = &kind
+        && !event.target_process_key.as_deref().is_none_or(is_key)
+    {
+        return Err("an event whose target has a process key that is none".to_owned());
+    }
     let key = match &kind {
         Item::Process(event) => Some(event.process.as_ref().map_or("", |process| process.process_key.as_str())),
         Item::Network(event) => event.process_key.as_deref(),
         Item::Filesystem(event) => event.process_key.as_deref(),
         Item::Performance(sample) => sample.process_key.as_deref(),
+        Item::Security(event) => event.process_key.as_deref(),
         Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_) => None,
     };
     match key {
@@ -319,6 +326,7 @@ fn time_of(item: &CollectedItem) -> Option<i64> {
         Item::Network(event) => Some(event.event_time),
         Item::Filesystem(event) => Some(event.event_time),
         Item::Performance(sample) => Some(sample.event_time),
+        Item::Security(event) => Some(event.event_time),
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
         Item::Trigger(trigger) => Some(trigger.requested_at),

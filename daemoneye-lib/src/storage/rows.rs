@@ -24,9 +24,11 @@ impl Snapshot {
     ) -> Result<Option<Rows>, StoreError> {
         match table {
             Table::Processes => self.processes_where(projection, conditions),
-            Table::ProcessEvents | Table::NetworkConnections | Table::FilesystemEvents | Table::PerformanceSamples => {
-                self.events_where(table, projection, range, conditions)
-            }
+            Table::ProcessEvents
+            | Table::NetworkConnections
+            | Table::FilesystemEvents
+            | Table::PerformanceSamples
+            | Table::SecurityEvents => self.events_where(table, projection, range, conditions),
             Table::Snapshots => self.snapshots_where(projection, range, conditions),
             Table::Ancestors => self.ancestors_where(projection, conditions),
             Table::Triggers => self.triggers(projection),

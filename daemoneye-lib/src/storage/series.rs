@@ -17,6 +17,8 @@ pub(super) enum Series {
     Filesystem,
     /// `performance.samples`.
     Performance,
+    /// `security.events`.
+    Security,
     /// `processes.snapshots`.
     Snapshots,
 }
@@ -49,15 +51,16 @@ macro_rules! event_names {
 }
 
 /// The series whose rows are events: they arrive in a head and are sealed from there.
-pub(super) static EVENTS: [EventNames; 4] = [
+pub(super) static EVENTS: [EventNames; 5] = [
     event_names!(Events, "head", "events", "processes.events"),
     event_names!(Network, "head.network", "network", "network.connections"),
     event_names!(Filesystem, "head.filesystem", "filesystem", "filesystem.events"),
     event_names!(Performance, "head.performance", "performance", "performance.samples"),
+    event_names!(Security, "head.security", "security", "security.events"),
 ];
 
 /// Columns by which an operator looks something up; a block has a filter for each.
-const LOOKED_UP: [&str; 17] = [
+const LOOKED_UP: [&str; 20] = [
     "process_key",
     "parent_key",
     "pid",
@@ -75,11 +78,21 @@ const LOOKED_UP: [&str; 17] = [
     "target_path",
     "file_hash",
     "metric",
+    "target_process_key",
+    "target_pid",
+    "object",
 ];
 
 impl Series {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Events, Self::Ended, Self::Network, Self::Filesystem, Self::Performance, Self::Snapshots];
+    pub(super) const ALL: [Self; 7] = [
+        Self::Events,
+        Self::Ended,
+        Self::Network,
+        Self::Filesystem,
+        Self::Performance,
+        Self::Snapshots,
+        Self::Security,
+    ];
 
     /// The number that stands for it in the file.
     pub(super) const fn number(self) -> u32 {
@@ -90,6 +103,7 @@ impl Series {
             Self::Filesystem => 4,
             Self::Performance => 5,
             Self::Snapshots => 6,
+            Self::Security => 7,
         }
     }
 
@@ -101,6 +115,7 @@ impl Series {
             Self::Network => Table::NetworkConnections,
             Self::Filesystem => Table::FilesystemEvents,
             Self::Performance => Table::PerformanceSamples,
+            Self::Security => Table::SecurityEvents,
             Self::Snapshots => Table::Snapshots,
         }
     }
@@ -112,6 +127,7 @@ impl Series {
             Self::Network => "network",
             Self::Filesystem => "filesystem",
             Self::Performance => "performance",
+            Self::Security => "security",
             Self::Snapshots => "snapshots",
         }
     }

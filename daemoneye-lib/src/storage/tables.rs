@@ -3,7 +3,7 @@
 use redb::TableDefinition;
 
 /// The format that this code reads and writes.
-pub(super) const FORMAT: u64 = 3;
+pub(super) const FORMAT: u64 = 4;
 
 /// Facts about the store: `format`, `next_row`, `evaluated`, `next_ended`, `next_end`, and the `fresh_…` of each series of
 /// events; as the bits of an `i64` the times `sealed_end`, `removed_alerts`, and the `removed_…` of each series of events.

@@ -19,7 +19,7 @@ impl EventSource for Census {
             mode_reason: "it only counts".into(),
             caps: SourceCaps::PROCESS | SourceCaps::SYSTEM_WIDE,
             capabilities: CollectionCapabilities { domains: vec!["process".into()], ..Default::default() },
-            limitations: Vec::new(),
+            ..Default::default()
         }
     }
 
@@ -36,7 +36,7 @@ impl EventSource for Census {
             scan_id += 1;
             let scan = ScanSummary { scan_id, started, finished: now_ns(), processes, ..ScanSummary::default() };
             sink.emit(CollectedItem { item: Some(Item::Scan(scan)) })?;
-            sink.report(SourceStatus { scan_interval_ms: interval, last_error: None });
+            sink.report(SourceStatus { scan_interval_ms: interval, ..Default::default() });
             sink.pause(Duration::from_millis(interval))?;
         }
         Ok(())

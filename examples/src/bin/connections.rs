@@ -64,6 +64,7 @@ impl EventSource for Connections {
                 "of sockets only those of TCP are seen, in its own network namespace".into(),
                 "sockets of processes that it may not look into have no process".into(),
             ],
+            ..Default::default()
         }
     }
 
@@ -105,7 +106,7 @@ impl EventSource for Connections {
                 sink.emit(CollectionEvent::Network(event.clone()))?;
                 known.insert(socket, event);
             }
-            sink.report(SourceStatus { scan_interval_ms: settings.interval, last_error: None });
+            sink.report(SourceStatus { scan_interval_ms: settings.interval, ..Default::default() });
             sink.pause(Duration::from_millis(settings.interval))?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use crate::models::event::Event;
 use crate::models::time;
 use crate::proto::common::{
     Arguments, EventType, FilesystemEvent, FilesystemEventType, NetworkEvent, NetworkEventType, PerformanceSample,
-    ProcessEvent, ProcessRecord,
+    ProcessEvent, ProcessRecord, SecurityEvent, SecurityEventType,
 };
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ pub(super) fn blank(table: Table) -> Option<Event> {
             ..FilesystemEvent::default()
         }),
         Table::PerformanceSamples => Event::Performance(PerformanceSample::default()),
+        Table::SecurityEvents => Event::Security(SecurityEvent { count: 1, ..SecurityEvent::default() }),
         _ => return None,
     })
 }
@@ -49,6 +50,7 @@ pub(super) fn set(event: &mut Event, column: &str, value: Json) -> Result<(), Wr
         (Event::Network(event), column) => network(event, column, value),
         (Event::Filesystem(event), column) => filesystem(event, column, value),
         (Event::Performance(sample), column) => performance(sample, column, value),
+        (Event::Security(event), column) => security(event, column, value),
     }
 }
 
@@ -68,12 +70,17 @@ fn event_type(event: &mut Event, value: &Json) -> Result<(), Wrong> {
             found.map(|kind| event.set_event_type(kind))
         }
         Event::Performance(_) => (name == Some("sample")).then_some(()),
+        Event::Security(event) => {
+            let found = SecurityEventType::ALL.into_iter().find(|kind| name == Some(kind.name()));
+            found.map(|kind| event.set_event_type(kind))
+        }
     };
     found.ok_or(Wrong::Kind(match event {
         Event::Process(_) => "one of exec, fork, exit, seen, changed",
         Event::Network(_) => "one of connect, accept, close, listen, seen",
         Event::Filesystem(_) => "one of created, modified, deleted, renamed, opened, attributes",
         Event::Performance(_) => "sample",
+        Event::Security(_) => "one of credentials, ptrace, module_load, bpf_load, memory_exec",
     }))
 }
 
@@ -116,6 +123,13 @@ fn performance(sample: &mut PerformanceSample, column: &str, value: Json) -> Res
     fields!(sample, column, value:
         event_time process_key parent_key pid name executable_path uid user scope metric value unit interval_ms device
         container_id platform_data source provenance collection_time);
+    Ok(())
+}
+
+fn security(event: &mut SecurityEvent, column: &str, value: Json) -> Result<(), Wrong> {
+    fields!(event, column, value:
+        event_time process_key parent_key pid name executable_path uid user target_process_key target_pid target_name object
+        count old_uid new_uid old_euid new_euid container_id platform_data source provenance collection_time);
     Ok(())
 }
 
