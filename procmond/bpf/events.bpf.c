@@ -18,7 +18,12 @@ volatile const u32 FORKS = 1;
 enum kind { FORK = 1, EXEC = 2, EXIT = 3, MORE_ARGUMENTS = 4 };
 
 /* What COUNTERS counts. */
-enum counter { LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK, TOLD_FORK, TOLD_EXEC, TOLD_EXIT, COUNTER_KINDS };
+enum counter {
+    LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK, TOLD_FORK, TOLD_EXEC, TOLD_EXIT,
+    /* Calls of the programs, of threads too: who begins and ends a thread sees whether they are still there. */
+    BEAT_FORK, BEAT_EXIT,
+    COUNTER_KINDS
+};
 
 struct {
     UINT(type, BPF_MAP_TYPE_RINGBUF);
@@ -94,6 +99,7 @@ int on_fork(u64 *arguments)
 {
     struct task_struct *child = (void *)arguments[1];
     struct fork_event event = {};
+    count(BEAT_FORK);
     if (!FORKS || child->pid != child->tgid)
         return 0;
     if (!describe(&event.who, child))
@@ -222,6 +228,7 @@ int on_exit(u64 *arguments)
     struct task_struct *task = (void *)arguments[0], *leader = task->group_leader;
     struct signal_struct *signal = task->signal;
     struct exit_event event = {};
+    count(BEAT_EXIT);
     if (signal->live.counter != 0)
         return 0;
     if (!describe(&event.who, leader))

@@ -92,7 +92,11 @@ fn choose(config: &Procmond, boot: &Boot) -> Result<Chosen, Failure> {
         page_size: boot.page_size,
     };
     let chosen = kernel::choose(config.source, &options).map_err(Failure::host)?;
-    tracing::info!(mode = chosen.mode, reason = chosen.reason, "processes are seen");
+    let (mode, reason) = match &chosen {
+        Chosen::Heard { heard, .. } => (heard.mode, &heard.reason),
+        Chosen::Scans(reason) => ("poll", reason),
+    };
+    tracing::info!(mode, reason, "processes are seen");
     Ok(chosen)
 }
 
@@ -125,18 +129,20 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         ImageHashes { hashes: hashes.clone(), predecessors: Arc::clone(&predecessors) },
         config.procmond.max_command_line_bytes,
     );
-    let Chosen { feed, roster, mode, reason } = choose(&config.procmond, &boot)?;
-    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).in_the_name_of(mode).calling(roster);
-    let meanwhile: Box<dyn Meanwhile<_>> = match feed {
-        Some(feed) => {
-            let every = Duration::from_millis(config.procmond.drain_interval_ms);
-            Box::new(Listening::new(feed, mode, reason, teller, every))
+    let chosen = choose(&config.procmond, &boot)?;
+    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors);
+    let every = Duration::from_millis(config.procmond.drain_interval_ms);
+    let (scanner, meanwhile, features): (_, Box<dyn Meanwhile<_>>, _) = match chosen {
+        Chosen::Heard { heard, roster, features } => {
+            let scanner = scanner.in_the_name_of(heard.mode).calling(roster);
+            (scanner, Box::new(Listening::new(heard, teller, every)), features)
         }
-        None => Box::new(Quiet { reason }),
+        Chosen::Scans(reason) => (scanner, Box::new(Quiet { reason }), Vec::new()),
     };
     let source = WatchSource {
         poller: Poller::new(scanner, boot.clone(), memory),
         meanwhile,
+        features,
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),
         keeper: Keeper::new(known),

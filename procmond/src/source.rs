@@ -15,7 +15,7 @@ use collector_core::{
 use daemoneye_lib::models::columns;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use daemoneye_lib::proto::ipc::{ColumnSchema, Gap, TableSchema};
+use daemoneye_lib::proto::ipc::{ColumnSchema, Feature, Gap, TableSchema};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -32,6 +32,11 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) trait Meanwhile<C>: Send {
     /// How processes are seen, and why in no better way.
     fn mode(&self) -> (&'static str, String);
+
+    /// The same, where that is no longer as it was described.
+    fn changed(&self) -> Option<(String, String)> {
+        None
+    }
 
     /// Whether what happens between two scans is told, so that scans only look for what is missed.
     fn hears(&self) -> bool;
@@ -85,6 +90,8 @@ pub(crate) struct WatchSource<C> {
     pub(crate) keeper: Keeper,
     pub(crate) snapshots: Due,
     pub(crate) view: View,
+    /// What works here by itself, or does not.
+    pub(crate) features: Vec<Feature>,
     /// What does the tasks.
     pub(crate) tasks: Option<Arc<dyn TaskHandler>>,
 }
@@ -107,7 +114,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
                 tables: vec![processes()],
             },
             limitations,
-            ..SourceDescription::default()
+            features: self.features.clone(),
         }
     }
 
@@ -171,7 +178,8 @@ impl<C: ProcessCollector> WatchSource<C> {
             self.pace.limit(least, max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-            sink.report(SourceStatus { scan_interval_ms, last_error: last_error.clone(), ..Default::default() });
+            let (last_error, mode) = (last_error.clone(), self.meanwhile.changed());
+            sink.report(SourceStatus { scan_interval_ms, last_error, mode, ..Default::default() });
             let left = interval.saturating_sub(began.elapsed());
             self.meanwhile.spend(&mut self.poller, sink, left.min(LOOK))?;
             if left <= LOOK || self.snapshots.is_asked_for() {

@@ -60,6 +60,7 @@ fn collect(loaded: &Loaded) -> Result<(), Failure> {
     let source = WatchSource {
         poller: Poller::new(portable(config), boot, memory),
         meanwhile: Box::new(Quiet { reason: "only Linux tells events of processes".to_owned() }),
+        features: Vec::new(),
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted,
         keeper: Keeper::new(known),

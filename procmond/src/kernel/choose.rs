@@ -1,20 +1,24 @@
 //! Which source of events there is here: the best that works, or the one that is asked for.
 
-use super::Feed;
-use super::connector::{Connector, Notices};
+use super::Standby;
+use super::connector::{Connector, Notices, OpenError};
 use super::ebpf::{self, Events, LoadError, Options, Roster};
+use super::listen::Heard;
 use daemoneye_lib::config::ProcessSource;
+use daemoneye_lib::proto::ipc::Feature;
 use std::io;
 
-/// What was chosen, and why nothing better.
-pub(crate) struct Chosen {
-    /// `None` for scans alone.
-    pub(crate) feed: Option<Box<dyn Feed>>,
-    /// What lists all processes, where eBPF can.
-    pub(crate) roster: Option<Roster>,
-    /// As events and `system.collectors` name it.
-    pub(crate) mode: &'static str,
-    pub(crate) reason: String,
+/// What was chosen.
+pub(crate) enum Chosen {
+    /// The kernel tells.
+    Heard {
+        heard: Heard,
+        /// What lists all processes, where eBPF can.
+        roster: Option<Box<Roster>>,
+        features: Vec<Feature>,
+    },
+    /// Scans are all there is, and why.
+    Scans(String),
 }
 
 /// The source that was asked for does not work here.
@@ -32,29 +36,30 @@ pub(crate) struct Refused {
 pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
     let asked = "procmond.source asks for it";
     match wanted {
-        ProcessSource::Poll => Ok(Chosen { feed: None, roster: None, mode: "poll", reason: asked.to_owned() }),
-        ProcessSource::Ebpf => match load(options) {
-            Ok((events, roster)) => Ok(chosen(events, roster, asked)),
-            Err(error) => Err(Refused { wanted: "ebpf", reason: told(&error) }),
-        },
-        ProcessSource::Connector => match Connector::open(buffer(options)) {
-            Ok(connector) => Ok(connected(connector, asked.to_owned())),
-            Err(error) => Err(Refused { wanted: "connector", reason: error.to_string() }),
-        },
-        ProcessSource::Auto => match load(options) {
-            Ok((events, roster)) => Ok(chosen(events, roster, "the best source")),
-            Err(error) => {
-                let reason = format!("no eBPF: {}", told(&error));
-                Ok(match Connector::open(buffer(options)) {
-                    Ok(connector) => connected(connector, reason),
-                    Err(error) => {
-                        let reason = format!("{reason}; no connector: {error}");
-                        Chosen { feed: None, roster: None, mode: "poll", reason }
-                    }
+        ProcessSource::Poll => Ok(Chosen::Scans(asked.to_owned())),
+        ProcessSource::Ebpf => by_ebpf(options, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason }),
+        ProcessSource::Connector => by_connector(options, asked.to_owned())
+            .map_err(|error| Refused { wanted: "connector", reason: error.to_string() }),
+        ProcessSource::Auto => {
+            let standby = Connector::prepare(buffer(options)).ok().map(|prepared| -> Standby {
+                Box::new(|| match prepared.subscribe() {
+                    Ok(connector) => Ok(Box::new(Notices::of(connector))),
+                    Err(error) => Err(error.to_string()),
                 })
-            }
-        },
+            });
+            Ok(by_ebpf(options, "the best source", standby).unwrap_or_else(|reason| {
+                let reason = format!("no eBPF: {reason}");
+                by_connector(options, reason.clone())
+                    .unwrap_or_else(|error| Chosen::Scans(format!("{reason}; no connector: {error}")))
+            }))
+        }
     }
+}
+
+fn by_connector(options: &Options, reason: String) -> Result<Chosen, OpenError> {
+    let feed = Box::new(Notices::of(Connector::open(buffer(options))?));
+    let heard = Heard { feed, standby: None, mode: "connector", reason };
+    Ok(Chosen::Heard { heard, roster: None, features: vec![missing_arguments()] })
 }
 
 /// The connector's buffer is as large as the ring would be.
@@ -62,20 +67,29 @@ fn buffer(options: &Options) -> usize {
     usize::try_from(options.ring_bytes).unwrap_or(usize::MAX)
 }
 
-fn connected(connector: Connector, reason: String) -> Chosen {
-    Chosen { feed: Some(Box::new(Notices::of(connector))), roster: None, mode: "connector", reason }
+fn by_ebpf(options: &Options, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
+    let types = ebpf::kernel_types().map_err(|error| told(&error))?;
+    let feed = Box::new(Events::load(&types, options).map_err(|error| told(&error))?);
+    let roster = Roster::load(&types, options).map_err(|error| told(&error));
+    let features = vec![iterators(roster.as_ref())];
+    let heard = Heard { feed, standby, mode: "ebpf", reason: reason.to_owned() };
+    Ok(Chosen::Heard { heard, roster: roster.ok().map(Box::new), features })
 }
 
-fn chosen(events: Events, roster: Option<Roster>, reason: &str) -> Chosen {
-    Chosen { feed: Some(Box::new(events)), roster, mode: "ebpf", reason: reason.to_owned() }
+/// Whether scans cost no system call for each process. Nothing is missed without.
+fn iterators(roster: Result<&Roster, &String>) -> Feature {
+    let (available, reason) = match roster {
+        Ok(roster) if roster.gives_arguments() => (true, String::new()),
+        Ok(_) => (true, "arguments are read from /proc: before Linux 5.18 no program can read them".to_owned()),
+        Err(reason) => (false, format!("processes are listed by /proc: {reason}")),
+    };
+    Feature { name: "iterators".to_owned(), available, reason, tables: Vec::new() }
 }
 
-fn load(options: &Options) -> Result<(Events, Option<Roster>), LoadError> {
-    let types = ebpf::kernel_types()?;
-    let events = Events::load(&types, options)?;
-    let roster = Roster::load(&types, options);
-    let roster = roster.inspect_err(|error| tracing::warn!(reason = told(error), "processes are listed by /proc")).ok();
-    Ok((events, roster))
+/// What the connector does not tell.
+fn missing_arguments() -> Feature {
+    let reason = "the connector names pids: what short-lived processes ran is gone before it can be read".to_owned();
+    Feature { name: "arguments".to_owned(), available: false, reason, tables: Vec::new() }
 }
 
 /// The error in one line, without the verifier's log.

@@ -1,7 +1,7 @@
 //! Listening to the kernel between two scans.
 
 use super::notice::{self, Setting};
-use super::{Feed, Happening, Loss};
+use super::{Feed, Happening, Loss, Standby};
 use crate::poller::Poller;
 use crate::provenance as why;
 use crate::scan::{Interrupted, Look};
@@ -18,6 +18,17 @@ use std::time::{Duration, Instant};
 /// How often the kernel is asked what was lost.
 const LOSSES_EVERY: Duration = Duration::from_millis(250);
 
+/// How often a feed has to show that it is alive.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
+
+/// A feed, how it is called, and why it is this one.
+pub(crate) struct Heard {
+    pub(crate) feed: Box<dyn Feed>,
+    pub(crate) standby: Option<Standby>,
+    pub(crate) mode: &'static str,
+    pub(crate) reason: String,
+}
+
 /// Tells what a feed gives, until it ends.
 pub(crate) struct Listening {
     feed: Option<Box<dyn Feed>>,
@@ -26,6 +37,13 @@ pub(crate) struct Listening {
     teller: Teller,
     /// How long what happens may wait.
     every: Duration,
+    /// What takes over when the feed ends.
+    standby: Option<Standby>,
+    /// When the feed was last known to be alive.
+    alive: Instant,
+    alive_at: i64,
+    /// The mode is another one than in the beginning.
+    changed: bool,
     /// When the kernel was asked last what was lost.
     asked: Option<Instant>,
     /// Nothing is known to be lost up to this time.
@@ -34,14 +52,23 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(
-        feed: Box<dyn Feed>,
-        mode: &'static str,
-        reason: String,
-        teller: Teller,
-        every: Duration,
-    ) -> Self {
-        Self { feed: Some(feed), mode, reason, teller, every, asked: None, clear_until: now_ns(), news: false }
+    pub(crate) fn new(heard: Heard, teller: Teller, every: Duration) -> Self {
+        let Heard { feed, standby, mode, reason } = heard;
+        let (alive, alive_at) = (Instant::now(), now_ns());
+        Self {
+            feed: Some(feed),
+            mode,
+            reason,
+            teller,
+            every,
+            standby,
+            alive,
+            alive_at,
+            changed: false,
+            asked: None,
+            clear_until: alive_at,
+            news: false,
+        }
     }
 
     /// Tells what has happened since the last time.
@@ -74,8 +101,13 @@ impl Listening {
             notice::tell(notice, poller, &mut self.teller, &setting, &mut |item| tell(sink, item))?;
         }
         if let Err(error) = drained {
-            self.ended(poller, &error.to_string());
-            return Ok(());
+            return self.ended(poller, sink, &error.to_string());
+        }
+        if self.alive.elapsed() >= ALIVE_EVERY {
+            if !self.feed.as_mut().is_none_or(|feed| feed.is_alive()) {
+                return self.ended(poller, sink, "it tells nothing any more: somebody may have detached it");
+            }
+            (self.alive, self.alive_at) = (Instant::now(), before);
         }
         let hashed = self.teller.hashed(poller.known().1);
         for pid in hashed {
@@ -111,19 +143,43 @@ impl Listening {
         Ok(())
     }
 
-    /// There is no feed any more: scans are left.
-    fn ended<C: Look>(&mut self, poller: &mut Poller<C>, reason: &str) {
-        tracing::error!(reason, mode = self.mode, "events ended: only scans are left");
+    /// The feed has ended: what stands by takes over, or scans are left.
+    fn ended<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink, reason: &str) -> Result<(), Interrupted> {
+        tracing::error!(reason, mode = self.mode, "events ended");
+        let reason = format!("{} has ended: {reason}", self.mode);
+        let gap = Gap {
+            kind: "source_lost".to_owned(),
+            from: self.alive_at,
+            to: Some(now_ns()),
+            count: None,
+            reason: reason.clone(),
+        };
         self.feed = None;
-        self.mode = "poll";
-        self.reason = reason.to_owned();
-        poller.alone();
+        self.changed = true;
+        match self.standby.take().map(|standby| standby()) {
+            Some(Ok(feed)) => {
+                (self.feed, self.mode, self.reason) = (Some(feed), "connector", reason);
+                (self.alive, self.alive_at) = (Instant::now(), now_ns());
+                poller.beside_events(boottime());
+            }
+            other => {
+                let why = other.and_then(Result::err).map(|error| format!("; no connector: {error}"));
+                (self.mode, self.reason) = ("poll", format!("{reason}{}", why.unwrap_or_default()));
+                poller.alone();
+            }
+        }
+        tracing::warn!(mode = self.mode, reason = self.reason, "processes are seen");
+        tell(sink, Item::Gap(gap))
     }
 }
 
 impl<C: Look> Meanwhile<C> for Listening {
     fn mode(&self) -> (&'static str, String) {
         (self.mode, self.reason.clone())
+    }
+
+    fn changed(&self) -> Option<(String, String)> {
+        self.changed.then(|| (self.mode.to_owned(), self.reason.clone()))
     }
 
     fn hears(&self) -> bool {

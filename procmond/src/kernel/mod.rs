@@ -143,12 +143,18 @@ pub(crate) trait Feed: Send {
     /// What was lost since the last call.
     fn losses(&mut self) -> Vec<Loss>;
 
+    /// Whether it still would tell, if something happened.
+    fn is_alive(&mut self) -> bool;
+
     /// Waits for so long, or until there is something worth draining.
     ///
     /// # Errors
     /// When the collector is stopping.
     fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped>;
 }
+
+/// What can take over when a feed ends.
+pub(crate) type Standby = Box<dyn FnOnce() -> Result<Box<dyn Feed>, String> + Send>;
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]

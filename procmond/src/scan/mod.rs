@@ -68,7 +68,7 @@ pub struct Scanner<P> {
     parents: Parents,
     aids: Aids,
     /// What gives the first look, where the kernel can.
-    roster: Option<Roster>,
+    roster: Option<Box<Roster>>,
 }
 
 impl<P: ProcFs> Scanner<P> {
@@ -122,7 +122,7 @@ impl<P: ProcFs> Scanner<P> {
 
     /// The same, with what gives the first look at every process.
     #[must_use]
-    pub(crate) fn calling(mut self, roster: Option<Roster>) -> Self {
+    pub(crate) fn calling(mut self, roster: Option<Box<Roster>>) -> Self {
         self.roster = roster;
         self
     }

@@ -33,7 +33,7 @@ impl Visitor for All {
     fn unreadable(&mut self, _: u32) {}
 }
 
-fn scan(roster: Option<Roster>) -> BTreeMap<(u32, String), ProcessRecord> {
+fn scan(roster: Option<Box<Roster>>) -> BTreeMap<(u32, String), ProcessRecord> {
     let proc = HostProc::open(Path::new("/proc")).unwrap();
     let boot = Boot { time_ns: 0, ..Boot::current().unwrap() };
     let iterates = roster.is_some();
@@ -44,7 +44,7 @@ fn scan(roster: Option<Roster>) -> BTreeMap<(u32, String), ProcessRecord> {
     all.0
 }
 
-fn roster() -> Roster {
+fn roster() -> Box<Roster> {
     let options = Options {
         ring_bytes: 4096,
         max_arguments: 1 << 18,
@@ -52,7 +52,7 @@ fn roster() -> Roster {
         pid_namespace: kernel::pid_namespace().unwrap(),
         page_size: 4096,
     };
-    Roster::load(&kernel_types().unwrap(), &options).unwrap()
+    Box::new(Roster::load(&kernel_types().unwrap(), &options).unwrap())
 }
 
 /// A record without what moves from one look to the next.

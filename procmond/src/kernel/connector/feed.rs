@@ -16,21 +16,25 @@ pub(crate) struct Notices {
     lost: u64,
     overruns: u64,
     strange: u64,
+    /// Whether the last roll call was heard.
+    heard: bool,
 }
 
 impl Notices {
     pub(crate) fn of(connector: Connector) -> Self {
-        Self { connector, lost: 0, overruns: 0, strange: 0 }
+        Self { connector, lost: 0, overruns: 0, strange: 0, heard: true }
     }
 }
 
 impl Feed for Notices {
     fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
         let asleep = asleep();
-        let (mut lost, mut overruns, mut strange) = (0, 0, 0);
+        let (mut lost, mut overruns, mut strange, mut heard) = (0, 0, 0, self.heard);
+        let own = std::process::id();
         // What has been received is given to the end: it is nowhere else.
         let received = self.connector.receive(Duration::ZERO, &mut |notice| match notice {
             Notice::Event(message) => {
+                heard |= matches!(message.event, ConnectorEvent::Comm { tgid, .. } if tgid == own);
                 if let Some((pid, act)) = act(&message.event) {
                     let noticed = Noticed { at: message.at.saturating_add(asleep), pid, act };
                     let _ = take(Happening::Noticed(noticed));
@@ -44,6 +48,7 @@ impl Feed for Notices {
             }
             Notice::Foreign { port } => tracing::warn!(port, "somebody who is not the kernel sends events"),
         });
+        self.heard = heard;
         (self.lost, self.overruns, self.strange) = (self.lost + lost, self.overruns + overruns, self.strange + strange);
         if overruns > 0 {
             // Every processor's next message tells how many of its own are missing.
@@ -69,6 +74,12 @@ impl Feed for Notices {
             losses.push(Loss { kind: "connector_foreign", count: Some(strange), reason });
         }
         losses
+    }
+
+    fn is_alive(&mut self) -> bool {
+        let heard = std::mem::take(&mut self.heard);
+        self.connector.roll_call();
+        heard
     }
 
     fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped> {

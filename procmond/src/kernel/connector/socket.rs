@@ -47,6 +47,31 @@ pub(crate) struct Connector {
     datagram: Vec<u8>,
 }
 
+/// A socket on which nothing comes yet.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    socket: OwnedFd,
+}
+
+impl Prepared {
+    /// As [`Connector::open`].
+    ///
+    /// # Errors
+    ///
+    /// What is missing, where the connector cannot be had.
+    pub(crate) fn subscribe(self) -> Result<Connector, OpenError> {
+        let connector =
+            Connector { socket: self.socket, sequences: Sequences::default(), datagram: vec![0; MAX_DATAGRAM] };
+        let (group, _) = message::PROC;
+        // The address that the kernel gave it stays; only the group is new.
+        let own = net::getsockname(&connector.socket).map_err(|errno| OpenError::of("name the socket", errno))?;
+        let port = SocketAddrNetlink::try_from(own).map_or(0, |own| own.pid());
+        net::bind(&connector.socket, &SocketAddrNetlink::new(port, 1 << (group - 1)))
+            .map_err(|errno| OpenError::of("bind the socket", errno))?;
+        connector.prove()
+    }
+}
+
 impl Connector {
     /// Subscribes, and waits until it is proven that events come. The socket's buffer gets so many bytes, of which a message
     /// takes about 800; without `CAP_NET_ADMIN` as many as the system allows everyone.
@@ -57,11 +82,15 @@ impl Connector {
     ///
     /// What is missing, where the connector cannot be had.
     pub(crate) fn open(buffer_bytes: usize) -> Result<Self, OpenError> {
-        let connector = Self::bind(buffer_bytes)?;
-        connector.prove()
+        Self::prepare(buffer_bytes)?.subscribe()
     }
 
-    fn bind(buffer_bytes: usize) -> Result<Self, OpenError> {
+    /// The socket alone, on which nothing comes: for who may not open one later.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub(crate) fn prepare(buffer_bytes: usize) -> Result<Prepared, OpenError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = net::socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::CONNECTOR))
             .map_err(|errno| OpenError::of("open the socket", errno))?;
@@ -70,10 +99,8 @@ impl Connector {
             sockopt::set_socket_recv_buffer_size(&socket, buffer_bytes)
                 .map_err(|errno| OpenError::of("size the buffer", errno))?;
         }
-        let (group, _) = message::PROC;
-        net::bind(&socket, &SocketAddrNetlink::new(0, 1 << (group - 1)))
-            .map_err(|errno| OpenError::of("bind the socket", errno))?;
-        Ok(Self { socket, sequences: Sequences::default(), datagram: vec![0; MAX_DATAGRAM] })
+        net::bind(&socket, &SocketAddrNetlink::new(0, 0)).map_err(|errno| OpenError::of("bind the socket", errno))?;
+        Ok(Prepared { socket })
     }
 
     fn prove(mut self) -> Result<Self, OpenError> {

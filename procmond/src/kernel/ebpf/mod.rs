@@ -21,7 +21,7 @@ use layout::Record;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The program, the tracepoint that it is attached to.
 const PROGRAMS: [(&str, &str); 3] =
@@ -35,6 +35,11 @@ const LOSSES: [(&str, &str); 5] = [
     ("arguments_lost", "the kernel's ring had no room: pieces of long command lines were lost, which are cut"),
     ("shed", "the kernel's ring was more than half full: fork events were given up for exec and exit events"),
 ];
+
+/// What counts the calls of the programs, threads included.
+const BEATS: [u32; 2] = [8, 9];
+/// So long an exit may take to be counted.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// Arguments that wait for their exec event, which follows at once; bounded by count and by the programs in bytes.
 const MAX_WAITING: usize = 256;
@@ -92,8 +97,9 @@ pub(crate) enum LoadError {
 
 /// Events of processes.
 pub(crate) struct Events {
-    /// Holds the programs and their links.
-    _programs: Ebpf,
+    /// Holds the programs and their links, also where nobody asks for it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "held"))]
+    programs: Ebpf,
     ring: RingBuf<MapData>,
     counters: Array<MapData, u64>,
     counted: [u64; LOSSES.len()],
@@ -145,7 +151,7 @@ impl Events {
         let counters = programs.take_map("COUNTERS").ok_or(LoadError::Missing("COUNTERS"))?;
         let counters = Array::try_from(counters).map_err(|source| LoadError::Map { map: "COUNTERS", source })?;
         Ok(Self {
-            _programs: programs,
+            programs,
             ring,
             counters,
             counted: [0; LOSSES.len()],
@@ -217,6 +223,26 @@ impl Feed for Events {
         losses
     }
 
+    fn is_alive(&mut self) -> bool {
+        let counters = &self.counters;
+        let beats = || BEATS.map(|beat| counters.get(&beat, 0).unwrap_or_default());
+        let before = beats();
+        // A thread that does nothing begins and ends.
+        if std::thread::Builder::new().spawn(|| ()).is_err() {
+            return true;
+        }
+        let begun = Instant::now();
+        loop {
+            if beats().iter().zip(before).all(|(now, before)| *now > before) {
+                return true;
+            }
+            if begun.elapsed() >= BEAT {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped> {
         sink.pause(time)
     }
@@ -249,3 +275,6 @@ fn whole<'a>(mut exec: Box<Exec<'a>>, argued: u64, waiting: &mut VecDeque<Waitin
     exec.arguments_cut = (exec.arguments.len() as u64) < argued;
     exec
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,6 +72,11 @@ impl Roster {
         Ok(Self { programs, argued, bytes: [Vec::new(), Vec::new()] })
     }
 
+    /// Whether arguments come with the processes.
+    pub(crate) fn gives_arguments(&self) -> bool {
+        self.argued
+    }
+
     /// Shows every process.
     ///
     /// # Errors
