@@ -26,6 +26,9 @@ pub fn start_ticks(pid: u32) -> Result<u64, Failure> {
     ticks.ok_or_else(|| Failure::new(format!("{path} has no field 22: {stat:?}")))
 }
 
+/// The kernel's number of the connector among the protocols of netlink. It is no network: it leads to the kernel alone.
+const CONNECTOR: &str = "11";
+
 /// The lines of the kernel's tables of network sockets that are about one of this process's, each after its table's name.
 pub fn network_sockets(pid: u32) -> Result<Vec<String>, Failure> {
     let path = format!("/proc/{pid}/fd");
@@ -38,7 +41,8 @@ pub fn network_sockets(pid: u32) -> Result<Vec<String>, Failure> {
         // A kernel without the family has no table of it.
         let table = std::fs::read_to_string(format!("/proc/{pid}/net/{family}")).unwrap_or_default();
         let own = |line: &&str| line.split_whitespace().any(|word| sockets.iter().any(|inode| inode == word));
-        found.extend(table.lines().filter(own).map(|line| format!("{family}: {line}")));
+        let counts = |line: &&str| family != "netlink" || line.split_whitespace().nth(1) != Some(CONNECTOR);
+        found.extend(table.lines().filter(own).filter(counts).map(|line| format!("{family}: {line}")));
     }
     Ok(found)
 }

@@ -88,6 +88,18 @@ enum Command {
         #[arg(long)]
         no_build: bool,
     },
+    /// Fork millions of processes while procmond listens to the kernel, print what it costs, and fail when memory grows
+    Storm {
+        /// How many
+        #[arg(long, default_value_t = 2_000_000)]
+        forks: u64,
+        /// The profile of cargo in which the programs are built
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Check that each crate depends only on what it may depend on
     Boundaries,
     /// The suspicious program of the demo, under another name: does nothing for some seconds
@@ -110,6 +122,9 @@ fn main() -> ExitCode {
         }
         Command::Soak { rate, minutes, profile, no_build } => {
             measure::soak(&measure::Soak { rate, minutes, profile, build: !no_build }, &mut out)
+        }
+        Command::Storm { forks, profile, no_build } => {
+            measure::storm(&measure::Storm { forks, profile, build: !no_build }, &mut out)
         }
         Command::Boundaries => boundaries::run(&mut out),
         Command::Sleep { seconds } => {

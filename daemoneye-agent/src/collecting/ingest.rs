@@ -146,7 +146,8 @@ impl Registration {
         if !self.collectors.registered(&register) {
             return Err(format!("no room for the collector `{name}`"));
         }
-        tracing::info!(collector = %name, mode = %register.mode, pid = register.pid, "a collector is attached");
+        let (mode, reason) = (&register.mode, &register.mode_reason);
+        tracing::info!(collector = %name, pid = register.pid, reason, "a collector is attached, source: {mode}");
         Ok(RegisterReply { committed, instructions: self.collectors.instructions(name) })
     }
 

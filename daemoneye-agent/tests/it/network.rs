@@ -5,7 +5,7 @@ use testkit::{Child, Monitor, network_sockets, wait_for};
 
 #[test]
 fn no_program_opens_a_network_socket() {
-    let mut monitor = Monitor::start(site()).unwrap();
+    let mut monitor = Monitor::start(site().seeing_by("auto")).unwrap();
     let (_dir, program) = hidden_sleep();
     let _sleepers = [(); 3].map(|()| Sleeper::of(&program));
     let mut command = monitor.site().command("daemoneye-cli").unwrap();

@@ -12,6 +12,7 @@ mod enumeration;
 mod peer;
 mod soak;
 mod stages;
+mod storm;
 mod table;
 mod usage;
 
@@ -23,6 +24,7 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::Duration;
+pub(crate) use storm::{Storm, run as storm};
 use table::Table;
 use testkit::Failure;
 
