@@ -16,6 +16,13 @@ impl ProcessCollector for Shared {
     }
 }
 
+impl Look for Shared {
+    fn look(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<(), Interrupted> {
+        let proc = self.0.borrow().clone();
+        Scanner::new(proc, boot("b"), 1 << 18).look(pid, visitor)
+    }
+}
+
 fn boot(id: &str) -> Boot {
     Boot { id: id.into(), time_ns: 0, ticks_per_second: 100, page_size: 4096 }
 }
@@ -200,4 +207,43 @@ fn the_time_of_the_boot_stays_unless_the_clock_was_set() {
     assert_eq!(now("b", 1_000_000), 0);
     assert_eq!(now("b", 3_000_000_000), 3_000_000_000);
     assert_eq!(now("c", 1_000_000), 1_000_000);
+}
+
+/// So many clock ticks in nanoseconds.
+const TICK: u64 = 10_000_000;
+
+#[test]
+fn a_process_that_no_event_told_is_told_by_the_second_scan_and_is_a_gap() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    poller.beside_events(100 * TICK);
+    assert_eq!(
+        words(&round(&mut poller)),
+        ["seen", "seen", "scan 1 full"],
+        "what began before is for the scan to tell"
+    );
+    host.borrow_mut().processes.insert(3, FakeProcess::new("new", 1, 200));
+    assert_eq!(words(&round(&mut poller)), ["scan 2 part"], "its event may be on its way");
+    let gap = "gap unannounced: a scan found running processes that no event had told";
+    assert_eq!(words(&round(&mut poller)), ["seen", gap, "scan 3 part"]);
+    assert_eq!(words(&round(&mut poller)), ["scan 4 part"]);
+
+    host.borrow_mut().processes.insert(4, FakeProcess::new("zombie", 1, 300));
+    host.borrow_mut().processes.get_mut(&4).unwrap().state = 'Z';
+    assert_eq!(words(&round(&mut poller)), ["scan 5 part"]);
+    assert_eq!(words(&round(&mut poller)), ["scan 6 part"], "one that has ended is counted with its end");
+}
+
+#[test]
+fn a_process_that_two_scans_do_not_meet_has_ended() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    poller.beside_events(100 * TICK);
+    round(&mut poller);
+    host.borrow_mut().processes.remove(&2);
+    assert_eq!(words(&round(&mut poller)), ["scan 2 part"], "its exit may be on its way");
+    let items = round(&mut poller);
+    assert_eq!(words(&items), ["exit", "scan 3 part"]);
+    let Item::Process(event) = &items[0] else { panic!("{items:?}") };
+    assert_eq!(event.process.as_ref().unwrap().provenance["end_time"], "inferred");
 }

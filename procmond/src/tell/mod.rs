@@ -7,6 +7,8 @@
 //! An event is told before the table takes note of it, as by scans: should telling fail, nothing is held for told.
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::boot::Boot;
 use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_unlike};

@@ -1,0 +1,152 @@
+//! What happens, made up by a test, and what is told of it.
+
+use super::*;
+use crate::hashing::{FileDigester, Hashes};
+use crate::scan::Predecessors;
+use daemoneye_lib::proto::ipc::collected_item::Item;
+use tokio::sync::watch;
+
+static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
+/// The moment of the boot, by a clock that was set since.
+const CLOCK: i64 = 1_000_000;
+const TICK: u64 = 10_000_000;
+
+struct Host {
+    teller: Teller,
+    table: Table,
+    crowded: bool,
+}
+
+impl Host {
+    fn new() -> Self {
+        let hashes = Hashes::on_demand(Arc::new(FileDigester::new(1 << 30, 1 << 30)));
+        let hashes = ImageHashes { hashes, predecessors: Predecessors::shared(50) };
+        let variables = watch::channel(Arc::from(["LD_PRELOAD".to_owned()])).1;
+        Self { teller: Teller::new(Masker::new(&[]), variables, hashes, 64), table: Table::default(), crowded: false }
+    }
+
+    /// The events that come of it.
+    fn hear(&mut self, happening: Happening<'_>) -> Vec<(EventType, ProcessRecord)> {
+        let mut told = Vec::new();
+        let crowded = self.crowded;
+        let mut scene = Scene { boot: &BOOT, table: &mut self.table, scan: 1, source: "ebpf", clock: CLOCK, crowded };
+        let mut tell = |item| {
+            let Item::Process(event) = item else { panic!("{item:?}") };
+            told.push((event.event_type(), event.process.unwrap()));
+            Ok(())
+        };
+        self.teller.tell(happening, &mut scene, &mut tell).unwrap();
+        told
+    }
+
+    fn one(&mut self, happening: Happening<'_>) -> (EventType, ProcessRecord) {
+        let mut told = self.hear(happening);
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0)
+    }
+}
+
+/// A process that began at this tick, at that tick.
+fn who(pid: u32, start: u64, parent: (u32, u64), at: u64) -> Who<'static> {
+    Who {
+        at: at * TICK,
+        pid,
+        start: start * TICK + 5,
+        parent: parent.0,
+        parent_start: Some(parent.1 * TICK + 7),
+        uid: 10,
+        euid: 10,
+        name: b"sh",
+        ..Who::default()
+    }
+}
+
+fn exec<'a>(who: Who<'a>, path: &[u8], arguments: &'a [u8]) -> Happening<'a> {
+    Happening::Exec(Box::new(Exec { who, path: path.to_vec(), arguments: arguments.into(), ..Exec::default() }))
+}
+
+fn exit(who: Who<'static>, status: i32) -> Happening<'static> {
+    Happening::Exit(Exit { who, status, cpu: Some(5), max_resident_bytes: Some(6) })
+}
+
+#[test]
+fn a_life_is_told_under_one_key_with_its_parent() {
+    let mut host = Host::new();
+    host.one(exec(who(1, 1, (0, 0), 1), b"/sbin/init", b"init\0--x\0"));
+    let (kind, fork) = host.one(Happening::Fork(who(2, 50, (1, 1), 50)));
+    assert_eq!((kind, fork.executable_path.as_deref()), (EventType::Fork, Some("/sbin/init")), "a copy of its parent");
+    assert_eq!((fork.ppid, fork.parent_command_line.as_deref()), (Some(1), Some("init --x")));
+    let (kind, run) = host.one(exec(Who { name: b"cat", ..who(2, 50, (1, 1), 51) }, b"/bin/cat", b"cat\0a b\0"));
+    assert_eq!((kind, &run.process_key, &run.parent_key), (EventType::Exec, &fork.process_key, &fork.parent_key));
+    assert_eq!((run.parent_name.as_deref(), run.command_line.as_deref()), (Some("sh"), Some("cat a b")));
+    assert_eq!(run.argv.unwrap().values, ["cat", "a b"]);
+    assert_eq!((run.source.as_str(), run.provenance["*"].as_str()), ("ebpf", "captured"));
+    assert_eq!((run.start_time, run.collection_time), (Some(50 * TICK.cast_signed()), CLOCK + 51 * TICK.cast_signed()));
+    let (kind, end) = host.one(exit(who(2, 50, (1, 1), 52), 7 << 8));
+    assert_eq!(
+        (kind, &end.process_key, end.exit_code, end.exit_signal),
+        (EventType::Exit, &fork.process_key, Some(7), None)
+    );
+    assert_eq!((end.command_line.as_deref(), end.cpu_time_ns, end.max_rss), (Some("cat a b"), Some(5), Some(6)));
+    assert_eq!(host.hear(exit(who(2, 50, (1, 1), 52), 0)), [], "two threads that end together end it once");
+}
+
+#[test]
+fn a_parent_that_has_ended_is_told_all_the_same() {
+    let mut host = Host::new();
+    host.one(exec(who(1, 1, (0, 0), 1), b"/usr/bin/login", b"login\0"));
+    host.one(Happening::Fork(who(2, 50, (1, 1), 50)));
+    host.one(exit(who(1, 1, (0, 0), 51), 9));
+    // Another process has taken it over, and even the pid of its parent is somebody else's.
+    host.one(Happening::Fork(who(1, 60, (0, 0), 60)));
+    let (_, run) = host.one(exec(who(2, 50, (7, 3), 61), b"/bin/sh", b"sh\0"));
+    assert_eq!((run.ppid, run.parent_executable_path.as_deref()), (Some(1), Some("/usr/bin/login")));
+    assert_eq!(run.parent_key, Some(process_key("", 1, 1)));
+}
+
+#[test]
+fn signals_end_without_an_exit_code_and_lost_ends_are_inferred() {
+    let mut host = Host::new();
+    host.one(exec(who(5, 1, (1, 1), 1), b"/bin/a", b"a\0"));
+    let told = host.hear(exec(who(5, 9, (1, 1), 9), b"/bin/b", b"b\0"));
+    let kinds: Vec<_> = told.iter().map(|(kind, record)| (*kind, record.executable_path.as_deref())).collect();
+    assert_eq!(kinds, [(EventType::Exit, Some("/bin/a")), (EventType::Exec, Some("/bin/b"))]);
+    assert_eq!(told[0].1.provenance["end_time"], "inferred");
+    let (_, end) = host.one(exit(who(5, 9, (1, 1), 10), 11));
+    assert_eq!((end.exit_code, end.exit_signal), (None, Some(11)));
+    assert_eq!(end.provenance["exit_code"], "unavailable: ended by a signal");
+}
+
+#[test]
+fn long_arguments_are_cut_and_secrets_masked() {
+    let mut host = Host::new();
+    let (_, run) = host.one(exec(who(5, 1, (1, 1), 1), b"/bin/mysql", b"mysql\0--password\0hunter2\0"));
+    assert_eq!(run.command_line.as_deref(), Some("mysql --password ***"));
+    assert_eq!(run.platform_data["masked"], "argv,command_line");
+    let (_, run) = host.one(exec(who(5, 1, (1, 1), 2), b"/bin/echo", &[b'x'; 100]));
+    assert_eq!((run.command_line.map(|line| line.len()), run.command_line_truncated), (Some(64), Some(true)));
+}
+
+#[test]
+fn what_a_scan_has_told_already_is_not_told_again() {
+    let mut host = Host::new();
+    let told_at = CLOCK + 20 * TICK.cast_signed();
+    let known = Known { start_ticks: 1, looked_at: told_at, ..Known::default() };
+    host.table.put(5, known);
+    assert_eq!(host.hear(exec(who(5, 1, (1, 1), 19), b"/bin/a", b"a\0")), [], "the scan came later");
+    assert_eq!(host.hear(Happening::Fork(who(5, 1, (1, 1), 1))), []);
+    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 21), b"/bin/b", b"b\0"));
+    assert_eq!(kind, EventType::Exec);
+    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 22), b"/bin/b", b"b\0"));
+    assert_eq!(kind, EventType::Exec, "what an event told is told as often as it happens");
+}
+
+#[test]
+fn a_crowded_spool_takes_no_forks() {
+    let mut host = Host::new();
+    host.crowded = true;
+    assert_eq!(host.hear(Happening::Fork(who(5, 1, (1, 1), 1))), []);
+    assert_eq!(host.teller.shed, 1);
+    assert_eq!(host.one(exec(who(5, 1, (1, 1), 2), b"/bin/a", b"a\0")).0, EventType::Exec);
+    assert_eq!(host.one(exit(who(5, 1, (1, 1), 3), 0)).0, EventType::Exit);
+}
