@@ -7,28 +7,26 @@ use daemoneye_lib::models::time::now_ns;
 #[derive(Debug, Default)]
 pub(crate) struct Reported {
     status: SourceStatus,
-    mode_since: i64,
+    since: i64,
     turned: bool,
 }
 
 impl Reported {
     /// Takes a report; returns whether the agent should hear of it before its time.
     pub(crate) fn take(&mut self, status: SourceStatus) -> bool {
-        let mode = |status: &SourceStatus| status.mode.as_ref().map(|(mode, _)| mode.clone());
-        // Another reason alone is no other way of observing.
-        if mode(&status) != mode(&self.status) {
-            self.mode_since = now_ns();
-        }
         let turned = status.mode != self.status.mode || status.features != self.status.features;
-        self.turned |= turned;
+        if turned {
+            self.turned = true;
+            self.since = now_ns();
+        }
         self.status = status;
         turned
     }
 
-    /// The newest report, and since when its mode is the one that it says, in nanoseconds since 1970; 0 where it never said
-    /// another than it was described with.
+    /// The newest report, and since when mode and features are those that it says, in nanoseconds since 1970; 0 where they
+    /// have always been as they were described.
     pub(crate) fn now(&self) -> (SourceStatus, i64) {
-        (self.status.clone(), self.mode_since)
+        (self.status.clone(), self.since)
     }
 
     /// Whether there is news that nobody took.
@@ -61,7 +59,6 @@ mod tests {
         let (_, since) = reported.now();
         assert!(since >= before && reported.take_news() && !reported.is_news());
         assert!(!reported.take(mode("connector", "the ring is gone")));
-        assert!(reported.take(mode("connector", "the ring is gone for good")));
         assert_eq!(reported.now().1, since, "it is the same mode");
     }
 
@@ -70,6 +67,6 @@ mod tests {
         let mut reported = Reported::default();
         let lost = Feature { name: "ptrace".to_owned(), ..Feature::default() };
         assert!(reported.take(SourceStatus { features: vec![lost], ..SourceStatus::default() }));
-        assert_eq!(reported.now().1, 0, "it observes in the same mode");
+        assert!(reported.is_news() && reported.now().1 > 0);
     }
 }

@@ -52,9 +52,9 @@ pub struct SourceStatus {
     /// The newest error that the source survived.
     pub last_error: Option<String>,
     /// How it observes now, and why; `None` where that is as it was described. The report that first says so counts as the
-    /// moment of the change.
+    /// moment of the change, here and of the features.
     pub mode: Option<(String, String)>,
-    /// What its parts can do now: all of them, or none where that is as it was described.
+    /// What its parts can do now: all of them, or none at all where that is as it was described.
     pub features: Vec<Feature>,
 }
 

@@ -8,7 +8,7 @@ use crate::link::{Said, decode};
 use crate::protocol::bus::RpcStatus;
 use crate::protocol::ipc::collected_item::Item;
 use crate::protocol::ipc::{
-    CollectedItem, ColumnKind, DetectionResult, DetectionTask, Instructions, RegisterCollector, TaskType,
+    CollectedItem, ColumnKind, DetectionResult, DetectionTask, Feature, Instructions, RegisterCollector, TaskType,
 };
 use crate::run::{Run, ordinary};
 use crate::wire::frame;
@@ -60,11 +60,15 @@ const CREDIT: u64 = 2;
 const GRACE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(1);
 const DOMAINS: [&str; 6] = ["process", "network", "filesystem", "performance", "security", "trigger"];
+const MAX_FEATURES: usize = 24;
+const MAX_FEATURE_NAME: usize = 32;
 /// The tables that collectors can fill, each with its domain.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 9] = [
     ("processes", "process"),
     ("processes.current", "process"),
     ("processes.events", "process"),
+    ("processes.ancestors", "process"),
+    ("processes.snapshots", "process"),
     ("network.connections", "network"),
     ("filesystem.events", "filesystem"),
     ("performance.samples", "performance"),
@@ -142,6 +146,27 @@ fn schema(subject: &Subject) -> Result<(), Fault> {
     }
     for task in &own.tasks {
         require(TaskType::try_from(*task).is_ok(), || format!("there is no task type {task}"))?;
+    }
+    features(&run.register.features, &own.domains)
+}
+
+/// What it says of its parts.
+fn features(features: &[Feature], domains: &[String]) -> Result<(), Fault> {
+    require(features.len() <= MAX_FEATURES, || format!("it has more than {MAX_FEATURES} features"))?;
+    let mut names = BTreeSet::new();
+    for Feature { name, available, reason, tables } in features {
+        let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        require((1..=MAX_FEATURE_NAME).contains(&name.len()) && name.bytes().all(is_plain), || {
+            format!("the feature {name:?} has no name of up to {MAX_FEATURE_NAME} of a-z, 0-9, _ and -")
+        })?;
+        require(names.insert(name), || format!("the feature {name:?} is registered twice"))?;
+        require(*available || !reason.is_empty(), || format!("it does not say why it lacks the feature {name:?}"))?;
+        for table in tables {
+            let domain = TABLES.iter().find(|(own, _)| own == table).map(|(_, domain)| *domain);
+            require(domain.is_some_and(|domain| domains.iter().any(|own| own == domain)), || {
+                format!("the feature {name:?} feeds the table {table:?}, which is of none of its domains")
+            })?;
+        }
     }
     Ok(())
 }

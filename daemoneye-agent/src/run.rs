@@ -303,7 +303,13 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         metrics: metrics.clone(),
     };
     let ingest = tasks.spawn(async move { Ok(("ingest", ingest.run().await)) });
-    let statuses = Statuses { messages: statuses.subscribe("control.health.#").await?, collectors: collectors.clone() };
+    let statuses = Statuses {
+        messages: statuses.subscribe("control.health.#").await?,
+        store: Arc::clone(&store),
+        collectors: collectors.clone(),
+        metrics: metrics.clone(),
+        test_mode,
+    };
     tasks.spawn(async move { Ok(("the collectors' status", statuses.run().await)) });
     let retention = Retention { store: Arc::clone(&store), limits: retention_limits, test_mode };
     let retention = tasks.spawn(async move { Ok(("retention", retention.run().await)) });

@@ -6,11 +6,12 @@ use daemoneye_lib::telemetry::Usage;
 
 impl Collector {
     pub(super) fn status(&self) -> CollectorStatus {
-        let (source, mode_since) = self.intake.status();
-        let described = || (self.registration.mode.clone(), self.registration.mode_reason.clone());
-        // Back to what was described is a change too.
-        let mode = source.mode.or_else(|| (mode_since > 0).then(described));
-        let (mode, mode_reason) = mode.unwrap_or_default();
+        let (source, _) = self.intake.status();
+        // Back to what was described is a change too, where the agent knows only of what came between.
+        let RegisterCollector { mode, mode_reason, mode_since, features, .. } = match self.registration() {
+            now if now.mode_since > 0 => now,
+            _ => RegisterCollector::default(),
+        };
         let (settings_version, settings_refused) = self.intake.answered_settings();
         CollectorStatus {
             settings_version,
@@ -26,15 +27,15 @@ impl Collector {
             mode,
             mode_reason,
             mode_since,
-            features: source.features,
+            features,
         }
     }
 
     /// As it was described, with what has become of it since: an agent that comes later knows nothing of earlier statuses.
     pub(super) fn registration(&self) -> RegisterCollector {
         let mut registration = self.registration.clone();
-        let (source, mode_since) = self.intake.status();
-        registration.mode_since = mode_since;
+        let (source, since) = self.intake.status();
+        registration.mode_since = since;
         if let Some((mode, mode_reason)) = source.mode {
             (registration.mode, registration.mode_reason) = (mode, mode_reason);
         }

@@ -8,4 +8,5 @@ mod ending;
 mod epochs;
 mod identity;
 mod instructions;
+mod reports;
 mod tasks;

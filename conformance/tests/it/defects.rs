@@ -11,6 +11,7 @@ const DEFECTS: &[(&str, &str, &str)] = &[
     ("hasty", "registration", "it publishes events before it is registered"),
     ("double-column", "schema", "the column \"pid\" twice"),
     ("stray-table", "schema", "\"network.connections\" is registered without its domain \"network\""),
+    ("speechless", "schema", "why it lacks the feature \"counting\""),
     ("trespasser", "events", "is of the domain \"network\", which it has not registered"),
     ("foreign-topic", "events", "it publishes events on events.process.procmond-2"),
     ("holes", "events", "must follow"),

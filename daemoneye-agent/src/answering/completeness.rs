@@ -84,7 +84,7 @@ impl CutQueries {
     /// The row that stands for them; none where every answer was whole.
     pub(crate) fn row(&self) -> Option<GapRow> {
         let gap = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some(GapRow { gap_id: 0, collector: "agent".to_owned(), gap, domains: 0 })
+        Some(GapRow { collector: "agent".to_owned(), gap, ..GapRow::default() })
     }
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn gaps(snapshot: &Snapshot, collectors: &Collectors) -> Result<Vec<G
 fn removed(kind: &str, table: Table, until: i64, reason: &str) -> GapRow {
     let gap = Gap { kind: kind.to_owned(), from: 0, to: Some(until), count: None, reason: reason.to_owned() };
     let domains: Domains = table.domain().into_iter().collect();
-    GapRow { gap_id: 0, collector: "agent".to_owned(), gap, domains: domains.bits() }
+    GapRow { collector: "agent".to_owned(), gap, domains: domains.bits(), ..GapRow::default() }
 }
 
 /// Why an answer from these stretches of these tables may lack something; empty when nothing is known to be missing.
@@ -132,6 +132,7 @@ pub(crate) fn reasons(gaps: &[GapRow], limitations: &[Limitation], touched: &[(T
             TimeRange { from, to }.overlaps(row.gap.from, row.gap.to.unwrap_or(now.max(row.gap.from)))
         };
         touched.iter().any(|(table, from, to)| match table.domain() {
+            _ if !row.tables.is_empty() && !is_of(&row.tables, *table) => false,
             // Alerts say what rules found in events, and stay longer than these.
             None => *table == Table::Alerts && kind != RETENTION && overlaps(*from, *to),
             // A rule that fails hides no event, but alerts.
@@ -160,6 +161,13 @@ pub(crate) fn reasons(gaps: &[GapRow], limitations: &[Limitation], touched: &[(T
     };
     reasons.extend(limitations.iter().filter(limits).map(|limitation| limitation.text.clone()));
     reasons
+}
+
+/// Whether the rows of a table come from one of these.
+fn is_of(names: &[String], table: Table) -> bool {
+    // Ancestors are processes in another order.
+    let source = if table == Table::Ancestors { Table::Processes } else { table };
+    names.iter().any(|name| Table::find(name) == Some(source))
 }
 
 /// Whether what these domains are, as far as it is known, includes this one.
@@ -192,7 +200,7 @@ mod tests {
 
     fn gap(kind: &str, from: i64, to: Option<i64>) -> GapRow {
         let gap = Gap { kind: kind.to_owned(), from, to, count: None, reason: "why".to_owned() };
-        GapRow { gap_id: 1, collector: "procmond".to_owned(), gap, domains: 0 }
+        GapRow { collector: "procmond".to_owned(), gap, ..GapRow::default() }
     }
 
     #[test]
@@ -263,6 +271,19 @@ mod tests {
         let over = |table| reasons(&gaps, &limited, &[(table, i64::MIN, i64::MAX)]).len();
         let tables = [Table::NetworkConnections, Table::ProcessEvents, Table::FilesystemEvents, Table::Alerts];
         assert_eq!(tables.map(over), [2, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_concerns_one_table_leaves_the_others_alone() {
+        let of = |table: &str, row| [GapRow { tables: vec![table.to_owned()], ..row }];
+        let over = |gaps: &[GapRow], table, from| reasons(gaps, &[], &[(table, from, i64::MAX)]).len();
+        let security = of("security.events", gap("without_ptrace", 10, Some(20)));
+        let tables = [Table::SecurityEvents, Table::ProcessEvents, Table::Processes, Table::Alerts, Table::Gaps];
+        assert_eq!(tables.map(|table| over(&security, table, 0)), [1, 0, 0, 0, 0]);
+        assert_eq!(over(&security, Table::SecurityEvents, 21), 0, "it was there again");
+        let now = of("processes.current", gap("without_exec", 10, None));
+        let tables = [Table::Processes, Table::Ancestors, Table::Snapshots, Table::ProcessEvents];
+        assert_eq!(tables.map(|table| over(&now, table, 0)), [1, 1, 0, 0]);
     }
 
     #[test]

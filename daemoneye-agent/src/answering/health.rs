@@ -1,6 +1,7 @@
 //! How the agent is: what an operator at three in the morning needs to know, and what to do.
 
 use crate::collecting::collectors::{Collectors, Known, PROCMOND, Supervision};
+use crate::collecting::observing::POLL;
 use crate::pipeline::Progress;
 use crate::reload::{ReloadState, Report};
 use crate::ruling::state::RuleState;
@@ -202,7 +203,7 @@ fn collector(known: &Known) -> ComponentHealth {
         return component(name, HealthStatus::Degraded, "paused by an operator".to_owned(), hint);
     }
     // Others tell what they are told, and need not look around first.
-    let scans = row.mode == "poll" && known.domains.contains(Domain::Process);
+    let scans = row.mode == POLL && known.domains.contains(Domain::Process);
     if !known.scanned && (row.collector == PROCMOND || scans) {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }
@@ -212,6 +213,9 @@ fn collector(known: &Known) -> ComponentHealth {
     }
     if row.restarts > 0 {
         detail.push_str(&format!(", restarted {} times", row.restarts));
+    }
+    if let Some(missing) = known.observing.missing() {
+        detail.push_str(&format!("; {missing}"));
     }
     for limitation in &row.limitations {
         detail.push_str(&format!("; {limitation}"));
@@ -234,7 +238,7 @@ fn collector(known: &Known) -> ComponentHealth {
             component(name, HealthStatus::Degraded, detail, "see the collector's log")
         };
     }
-    if row.mode == "poll" {
+    if row.mode == POLL {
         let hint = "short-lived processes may be missed: answers say so";
         return component(name, HealthStatus::Degraded, format!("polling only: {detail}"), hint);
     }

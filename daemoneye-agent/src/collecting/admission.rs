@@ -5,28 +5,25 @@
 
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::domain::{Domain, Domains};
-use daemoneye_lib::proto::ipc::{RegisterCollector, TableSchema};
+use daemoneye_lib::proto::ipc::{Feature, RegisterCollector, TableSchema};
 use std::collections::BTreeSet;
 
 /// The mode of collectors that tell what was recorded earlier.
 const REPLAY: &str = "replay";
 const MAX_TEXT: usize = 4_096;
 const MAX_TEXTS: usize = 64;
+/// Each that is missing may be an open gap, of which a collector has no more than a few.
+const MAX_FEATURES: usize = 24;
+const MAX_FEATURE_NAME: usize = 32;
 
 /// Why the registration is refused, after "the collector `NAME` ".
 pub(crate) fn judge(register: &RegisterCollector, test_mode: bool) -> Result<(), String> {
-    if register.mode == REPLAY && !test_mode {
-        return Err("replays recorded events: only an agent with DAEMONEYE_AGENT_TEST_MODE=1 accepts that".to_owned());
-    }
-    let texts = [&register.mode, &register.mode_reason, &register.version]
-        .into_iter()
-        .chain(&register.limitations)
-        .chain(&register.source_caps);
+    let texts = [&register.version].into_iter().chain(&register.limitations).chain(&register.source_caps);
     let capabilities = register.capabilities.clone().unwrap_or_default();
     let lists =
         [register.limitations.len(), register.source_caps.len(), capabilities.domains.len(), capabilities.tasks.len()];
     if lists.into_iter().any(|length| length > MAX_TEXTS) || texts.into_iter().any(|text| text.len() > MAX_TEXT) {
-        return Err(format!("says too much of itself: {MAX_TEXTS} texts of {MAX_TEXT} bytes are the limit"));
+        return Err(too_much());
     }
     if register.epoch.len() != 16 || register.run.len() != 16 {
         return Err("has an epoch or a run that is not 16 bytes".to_owned());
@@ -38,17 +35,64 @@ pub(crate) fn judge(register: &RegisterCollector, test_mode: bool) -> Result<(),
         None => {}
     }
     let domains = Domains::named(&capabilities.domains);
+    way(&register.mode, &register.mode_reason, &register.features, domains, test_mode)?;
     capabilities.tables.iter().try_for_each(|schema| table(schema, domains))
+}
+
+/// The same for the way in which a collector of these domains observes, which a status can change.
+pub(crate) fn way(
+    mode: &str,
+    mode_reason: &str,
+    features: &[Feature],
+    domains: Domains,
+    test_mode: bool,
+) -> Result<(), String> {
+    if mode == REPLAY && !test_mode {
+        return Err("replays recorded events: only an agent with DAEMONEYE_AGENT_TEST_MODE=1 accepts that".to_owned());
+    }
+    let reasons = features.iter().map(|feature| feature.reason.as_str());
+    if [mode, mode_reason].into_iter().chain(reasons).any(|text| text.len() > MAX_TEXT) {
+        return Err(too_much());
+    }
+    if features.len() > MAX_FEATURES {
+        return Err(format!("has {} features: {MAX_FEATURES} are the limit", features.len()));
+    }
+    let mut names = BTreeSet::new();
+    features.iter().try_for_each(|feature| {
+        let name = cut(&feature.name);
+        let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        if feature.name.is_empty() || feature.name.len() > MAX_FEATURE_NAME || !feature.name.bytes().all(is_plain) {
+            return Err(format!("has the feature {name:?}: a name is up to {MAX_FEATURE_NAME} of a-z, 0-9, _ and -"));
+        }
+        if !names.insert(&feature.name) {
+            return Err(format!("has the feature {name:?} twice"));
+        }
+        if !feature.available && feature.reason.is_empty() {
+            return Err(format!("does not say why its feature {name:?} is not available"));
+        }
+        feature.tables.iter().try_for_each(|own| fills(own, domains).map(drop))
+    })
+}
+
+fn too_much() -> String {
+    format!("says too much of itself: {MAX_TEXTS} texts of {MAX_TEXT} bytes are the limit")
+}
+
+/// The table of this name, which a collector of these domains can fill.
+fn fills(name: &str, domains: Domains) -> Result<Table, String> {
+    let own = cut(name);
+    let Some((table, domain)) = Table::find(name).and_then(|table| Some((table, table.domain()?))) else {
+        return Err(format!("registers the table {own:?}, which collectors cannot fill"));
+    };
+    match domains.contains(domain) {
+        true => Ok(table),
+        false => Err(format!("registers the table {own:?} without its domain {:?}", domain.name())),
+    }
 }
 
 fn table(schema: &TableSchema, domains: Domains) -> Result<(), String> {
     let own = cut(&schema.table);
-    let Some((table, domain)) = Table::find(&schema.table).and_then(|table| Some((table, table.domain()?))) else {
-        return Err(format!("registers the table {own:?}, which collectors cannot fill"));
-    };
-    if !domains.contains(domain) {
-        return Err(format!("registers the table {own:?} without its domain {:?}", domain.name()));
-    }
+    let table = fills(&schema.table, domains)?;
     let columns = table.columns();
     let mut names = BTreeSet::new();
     for column in &schema.columns {
@@ -120,6 +164,29 @@ mod tests {
         ];
         for (registration, words) in cases {
             let why = judge(&registration, false).unwrap_err();
+            assert!(why.contains(words), "{words}: {why}");
+        }
+        let feature = |name: &str, reason: &str, table: &str| Feature {
+            name: name.to_owned(),
+            reason: reason.to_owned(),
+            tables: vec![table.to_owned()],
+            ..Feature::default()
+        };
+        let with = |features| RegisterCollector { features, ..register(&["process"], &[]) };
+        let exec = feature("exec", "why", "processes.events");
+        assert_eq!(judge(&with(vec![exec.clone()]), false), Ok(()));
+        let cases = [
+            (vec![feature("Exec me", "why", "processes")], "\"Exec me\""),
+            (vec![feature("", "why", "processes")], "a name is"),
+            (vec![exec.clone(), exec.clone()], "twice"),
+            (vec![feature("exec", "", "processes")], "does not say why"),
+            (vec![feature("exec", &"x".repeat(MAX_TEXT + 1), "processes")], "too much"),
+            (vec![feature("ptrace", "why", "security.events")], "without its domain \"security\""),
+            (vec![feature("alerts", "why", "alerts")], "cannot fill"),
+            (vec![exec; MAX_FEATURES + 1], "limit"),
+        ];
+        for (features, words) in cases {
+            let why = judge(&with(features), false).unwrap_err();
             assert!(why.contains(words), "{words}: {why}");
         }
         let mut foreign = register(&["process"], &[]);

@@ -4,6 +4,7 @@
 //! stored: what must outlive the agent is in the store.
 
 use crate::answering::completeness::Limitation;
+use crate::collecting::observing::Observing;
 use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::rows::{CollectorRow, GapRow, ScanRow};
 use daemoneye_lib::models::time;
@@ -45,6 +46,9 @@ pub(crate) struct Known {
     pub(crate) domains: Domains,
     /// Why its supervision is not simply running it.
     pub(crate) supervision: Option<Supervision>,
+    /// How it observes, as it registered and as it is now; the store has the gaps of the latter.
+    registered: Observing,
+    pub(crate) observing: Observing,
     /// What it last told of itself.
     pub(crate) status: Option<CollectorStatus>,
     /// Why its last registration was refused.
@@ -62,6 +66,14 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// It observes in this way now.
+    fn observes(&mut self, way: Observing) {
+        self.row.mode.clone_from(&way.mode);
+        self.row.mode_reason.clone_from(&way.mode_reason);
+        self.row.features.clone_from(&way.features);
+        self.observing = way;
+    }
+
     /// Whether nothing has come from it for longer than can be chance.
     fn is_overdue(&self, heartbeat: Duration) -> bool {
         self.attached && self.heard.is_some_and(|heard| heard.elapsed() > heartbeat * MISSED + GRACE)
@@ -79,6 +91,13 @@ impl Known {
             (_, refusal) => Some(format!("it refuses its settings (version {version}): {refusal}")),
         }
     }
+}
+
+/// How a collector observes, and what.
+pub(crate) struct Ways {
+    pub(crate) registered: Observing,
+    pub(crate) now: Observing,
+    pub(crate) domains: Domains,
 }
 
 /// What the supervisor has to say.
@@ -193,11 +212,11 @@ impl Collectors {
             known.refused = None;
             known.heard = Some(Instant::now());
             known.settings = (0, String::new());
+            known.registered = Observing::registered(register);
+            known.observes(known.registered.clone());
             let row = &mut known.row;
             row.last_error = None;
             let same_run = row.start_time == Some(register.started);
-            row.mode.clone_from(&register.mode);
-            row.mode_reason.clone_from(&register.mode_reason);
             row.version.clone_from(&register.version);
             row.pid = Some(register.pid);
             row.start_time = Some(register.started);
@@ -233,8 +252,19 @@ impl Collectors {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).get(collector).is_some_and(|known| known.attached)
     }
 
-    pub(crate) fn status(&self, collector: &str, status: &CollectorStatus) {
+    /// How a collector that is let in observes.
+    pub(crate) fn ways(&self, collector: &str) -> Option<Ways> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(collector).filter(|known| known.admitted)?;
+        Some(Ways { registered: known.registered.clone(), now: known.observing.clone(), domains: known.domains })
+    }
+
+    /// What a collector says of its state, and how it observes now where that is news and stored.
+    pub(crate) fn status(&self, collector: &str, status: &CollectorStatus, turned: Option<Observing>) {
         self.with(collector, |known| {
+            if let Some(way) = turned {
+                known.observes(way);
+            }
             known.heard = Some(Instant::now());
             known.settings = (status.settings_version, status.settings_refused.clone());
             known.row.scan_interval_ms = Some(status.scan_interval_ms).filter(|interval| *interval > 0);
@@ -341,7 +371,8 @@ impl Collectors {
                 state => ("collector_down", since, format!("the collector is not attached ({state})")),
             };
             let gap = Gap { kind: kind.to_owned(), from, to: None, count: None, reason };
-            Some(GapRow { gap_id: 0, collector: known.row.collector, gap, domains: known.domains.bits() })
+            let (collector, domains) = (known.row.collector, known.domains.bits());
+            Some(GapRow { collector, gap, domains, ..GapRow::default() })
         };
         self.list().into_iter().filter_map(absence).collect()
     }
@@ -418,9 +449,9 @@ mod tests {
         version("{\"a\":1}");
         assert!(unsettled().unwrap().contains("not in force yet"));
         let status = CollectorStatus { settings_version: 4, settings_refused: "no a".to_owned(), ..Default::default() };
-        collectors.status("x", &status);
+        collectors.status("x", &status, None);
         assert!(unsettled().unwrap().ends_with("no a"));
-        collectors.status("x", &CollectorStatus { settings_refused: String::new(), ..status });
+        collectors.status("x", &CollectorStatus { settings_refused: String::new(), ..status }, None);
         assert_eq!(unsettled(), None);
     }
 }

@@ -4,17 +4,17 @@
 //! full: the broker then stops reading from the collectors, whose spools hold what they cannot send.
 
 use crate::collecting::admission;
-use crate::collecting::collectors::Collectors;
+use crate::collecting::collectors::{Collectors, Ways};
+use crate::collecting::observing::{self, Observing};
 use crate::metrics::Metrics;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::proto::event_bus_message::Payload;
 use daemoneye_eventbus::proto::{EventBusMessage, Role};
 use daemoneye_eventbus::{Request, Requests, Subscription};
-use daemoneye_lib::models::domain::{Domain, Domains};
+use daemoneye_lib::models::domain::Domains;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{
-    CollectorStatus, CommittedThrough, EventBatch, Gap, RegisterCollector, RegisterReply, RequestError,
-    RequestErrorKind,
+    CollectorStatus, CommittedThrough, EventBatch, RegisterCollector, RegisterReply, RequestError, RequestErrorKind,
 };
 use daemoneye_lib::storage::{Arrived, Store, StoreError};
 use daemoneye_lib::telemetry::batch_id;
@@ -150,24 +150,11 @@ impl Registration {
         Ok(RegisterReply { committed, instructions: self.collectors.instructions(name) })
     }
 
-    /// A collector that only polls is blind between its scans, from the beginning and for as long as it does.
+    /// Notes what it is blind to, from the beginning of this way of observing on.
     fn prepare(&self, register: &RegisterCollector) -> Result<Vec<CommittedThrough>, StoreError> {
-        if register.mode == "poll" {
-            let domains = register.capabilities.as_ref().map(|can| Domains::named(&can.domains)).unwrap_or_default();
-            let reason = if domains.contains(Domain::Process) {
-                "processes are seen only when a scan finds them: those that live shorter may be missing"
-            } else {
-                "what begins and ends between two looks may be missing"
-            };
-            let gap = Gap {
-                kind: "polling".to_owned(),
-                from: register.started,
-                to: None,
-                count: None,
-                reason: reason.to_owned(),
-            };
-            self.metrics.gap(&register.collector, &gap.kind);
-            self.store.open_gap(&register.collector, gap)?;
+        let domains = register.capabilities.as_ref().map(|can| Domains::named(&can.domains)).unwrap_or_default();
+        for kind in Observing::registered(register).settle(&self.store, &register.collector, domains)? {
+            self.metrics.gap(&register.collector, &kind);
         }
         let committed = self.store.snapshot()?.committed(&register.collector)?;
         Ok(committed
@@ -180,7 +167,10 @@ impl Registration {
 /// Notes what collectors say of themselves until the bus closes.
 pub(crate) struct Statuses {
     pub(crate) messages: Subscription,
+    pub(crate) store: Arc<Store>,
     pub(crate) collectors: Collectors,
+    pub(crate) metrics: Metrics,
+    pub(crate) test_mode: bool,
 }
 
 impl Statuses {
@@ -190,10 +180,37 @@ impl Statuses {
             let Some(Payload::Control(control)) = message.payload else { continue };
             let Some(Control::Message(body)) = control.control else { continue };
             match CollectorStatus::decode(body.as_slice()) {
-                Ok(status) => self.collectors.status(&sender.name, &status),
+                Ok(status) => self.note(&sender.name, &status),
                 Err(error) => tracing::warn!(collector = %sender.name, %error, "a status cannot be decoded"),
             }
         }
         "the bus has closed".to_owned()
+    }
+
+    fn note(&self, collector: &str, status: &CollectorStatus) {
+        let turned = self.collectors.ways(collector).and_then(|ways| self.turned(collector, &ways, status));
+        self.collectors.status(collector, status, turned);
+    }
+
+    /// The way in which the collector observes now, where that is news: then it is in the store before anybody is told of it.
+    /// Where the disk refuses, the next status tries again.
+    fn turned(&self, collector: &str, ways: &Ways, status: &CollectorStatus) -> Option<Observing> {
+        if let Err(why) = observing::judge(status, ways.domains, self.test_mode) {
+            tracing::warn!(%collector, %why, "how a collector observes is not believed");
+            return None;
+        }
+        let now = ways.registered.told(status);
+        if now.is_like(&ways.now) {
+            return None;
+        }
+        match block_in_place(|| now.settle(&self.store, collector, ways.domains)) {
+            Ok(begun) => begun.iter().for_each(|kind| self.metrics.gap(collector, kind)),
+            Err(error) => {
+                tracing::error!(%collector, %error, "how a collector observes cannot be stored");
+                return None;
+            }
+        }
+        tracing::warn!(%collector, mode = %now.mode, why = %now.mode_reason, "a collector observes in another way");
+        Some(now)
     }
 }

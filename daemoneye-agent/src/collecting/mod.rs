@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub(crate) mod collectors;
 pub(crate) mod ingest;
+pub(crate) mod observing;
 pub(crate) mod orders;
 pub(crate) mod spawn;
 pub(crate) mod supervise;

@@ -18,6 +18,7 @@ mod memory;
 mod metrics;
 mod mount;
 mod network;
+mod observing;
 mod refusals;
 mod reload;
 mod rule_life;

@@ -257,11 +257,12 @@ static SCAN: Columns = &[
 static GAP: Columns = &[
     ("gap_id", "its number in the store; 0 for one that is not recorded, because it lasts"),
     ("collector", "whose blindness it is: a collector, or a rule"),
-    ("kind", "polling, collector_down, spool_overflow, rule_failed, …"),
+    ("kind", "polling, without_FEATURE, collector_down, spool_overflow, rule_failed, …"),
     ("from_time", "since when"),
     ("to_time", "until when; NULL while it lasts"),
     ("count", "how much was not seen; NULL where nobody can know"),
     ("reason", "why"),
+    ("tables", "the tables that it alone concerns; NULL where it concerns all that the collector tells of"),
 ];
 
 static COLLECTOR: Columns = &[

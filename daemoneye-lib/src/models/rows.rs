@@ -25,6 +25,9 @@ pub struct GapRow {
     /// in by whoever reads the row.
     #[prost(uint32, tag = "4")]
     pub domains: u32,
+    /// The tables, `schema.table`, that it alone concerns; none where it concerns all of its domains.
+    #[prost(string, repeated, tag = "5")]
+    pub tables: Vec<String>,
 }
 
 /// A row of `system.scans`: one enumeration of all processes.
@@ -245,6 +248,7 @@ pub static GAP: &[Column<GapRow>] = columns! {
     to_time Time = |g| g.gap.to;
     count Integer = |g| g.gap.count;
     reason Text = |g| g.gap.reason.as_str();
+    tables Json = |g| if g.tables.is_empty() { Value::Null } else { array(&g.tables) };
 };
 
 /// The columns of `system.scans`.

@@ -241,7 +241,8 @@ impl<'t> Appending<'t> {
     }
 
     fn gap(&mut self, collector: &str, gap: Gap) -> Result<(), StoreError> {
-        let row = gaps::insert(self.write, self.path, collector, gap)?;
+        let row = GapRow { collector: collector.to_owned(), gap, ..GapRow::default() };
+        let row = gaps::insert(self.write, self.path, row)?;
         self.done.gaps.push(row);
         Ok(())
     }

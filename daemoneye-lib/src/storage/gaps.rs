@@ -37,7 +37,53 @@ impl Store {
         if self.snapshot()?.gaps()?.iter().any(is_open) {
             return Ok(());
         }
-        self.write(|write| insert(write, &self.path, collector, gap).map(drop))
+        let row = GapRow { collector: collector.to_owned(), gap, ..GapRow::default() };
+        self.write(|write| insert(write, &self.path, row).map(drop))
+    }
+
+    /// Makes the open gaps of a collector those that are wanted, as far as their kinds are `judged`: what is open and is no
+    /// longer wanted as it is ends at `at`, what is wanted and is not open yet begins when it says. Of each kind one may be
+    /// wanted. Returns the kinds of those that began.
+    ///
+    /// # Errors
+    /// When the store cannot take it.
+    pub fn settle_gaps(
+        &self,
+        collector: &str,
+        judged: impl Fn(&str) -> bool,
+        wanted: &[(Gap, Vec<String>)],
+        at: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        let is_open = |row: &GapRow| row.collector == collector && row.gap.to.is_none() && judged(&row.gap.kind);
+        let is = |row: &GapRow, (gap, tables): &(Gap, Vec<String>)| {
+            row.gap.kind == gap.kind && row.gap.reason == gap.reason && row.tables == *tables
+        };
+        let open: Vec<GapRow> = self.snapshot()?.gaps()?.into_iter().filter(is_open).collect();
+        let over: Vec<&GapRow> = open.iter().filter(|row| !wanted.iter().any(|own| is(row, own))).collect();
+        let begun: Vec<_> = wanted.iter().filter(|own| !open.iter().any(|row| is(row, own))).collect();
+        if over.is_empty() && begun.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.write(|write| {
+            {
+                let mut table = write.open_table(GAPS).in_store(&self.path)?;
+                for row in over {
+                    let mut row = row.clone();
+                    row.gap.to = Some(at.max(row.gap.from));
+                    put(&mut table, &self.path, &row)?;
+                }
+            }
+            for (gap, tables) in &begun {
+                let row = GapRow {
+                    collector: collector.to_owned(),
+                    gap: gap.clone(),
+                    tables: tables.clone(),
+                    ..GapRow::default()
+                };
+                insert(write, &self.path, row)?;
+            }
+            Ok(begun.iter().map(|(gap, _)| gap.kind.clone()).collect())
+        })
     }
 
     /// Ends every open gap of this kind.
@@ -60,33 +106,30 @@ impl Store {
     }
 }
 
-/// Adds a gap, or makes it part of one that is there, which is returned.
-pub(super) fn insert(
-    write: &WriteTransaction,
-    path: &Path,
-    collector: &str,
-    mut gap: Gap,
-) -> Result<GapRow, StoreError> {
+/// Adds a gap, which gets its number here, or makes it part of one that is there, which is returned.
+pub(super) fn insert(write: &WriteTransaction, path: &Path, mut row: GapRow) -> Result<GapRow, StoreError> {
     let mut table = write.open_table(GAPS).in_store(path)?;
     let last = table.last().in_store(path)?;
     let last: Option<GapRow> = last.map(|(_, row)| decode(path, "a gap", row.value())).transpose()?;
-    if let Some(mut last) = last.clone().filter(|last| last.collector == collector && goes_on(&last.gap, &gap)) {
-        join(&mut last.gap, &gap);
+    let goes_on =
+        |last: &GapRow| last.collector == row.collector && last.tables == row.tables && goes_on(&last.gap, &row.gap);
+    if let Some(mut last) = last.clone().filter(goes_on) {
+        join(&mut last.gap, &row.gap);
         put(&mut table, path, &last)?;
         return Ok(last);
     }
-    if gap.to.is_none() {
-        let open: Vec<_> =
-            all(&table, path)?.into_iter().filter(|row| row.collector == collector && row.gap.to.is_none()).collect();
+    if row.gap.to.is_none() {
+        let is_open = |own: &GapRow| own.collector == row.collector && own.gap.to.is_none();
+        let open: Vec<_> = all(&table, path)?.into_iter().filter(is_open).collect();
         if open.len() >= MAX_OPEN {
-            SEVERAL.clone_into(&mut gap.kind);
+            SEVERAL.clone_into(&mut row.gap.kind);
+            row.tables.clear();
         }
-        if let Some(same) = open.into_iter().find(|row| row.gap.kind == gap.kind) {
+        if let Some(same) = open.into_iter().find(|own| own.gap.kind == row.gap.kind) {
             return Ok(same);
         }
     }
-    let gap_id = last.map_or(1, |last| last.gap_id + 1);
-    let row = GapRow { gap_id, collector: collector.to_owned(), gap, domains: 0 };
+    row.gap_id = last.map_or(1, |last| last.gap_id + 1);
     put(&mut table, path, &row)?;
     while table.len().in_store(path)? > MAX_GAPS {
         if !merge_oldest(&mut table, path)? {
@@ -143,6 +186,17 @@ fn join(first: &mut Gap, second: &Gap) {
     first.count = first.count.zip(second.count).map(|(one, other)| one.saturating_add(other));
 }
 
+/// The tables that one or the other concerns; none, which is all, where one of them concerns all.
+fn both(first: &[String], second: &[String]) -> Vec<String> {
+    if first.is_empty() || second.is_empty() {
+        return Vec::new();
+    }
+    let mut both: Vec<String> = first.iter().chain(second).cloned().collect();
+    both.sort_unstable();
+    both.dedup();
+    both
+}
+
 /// Makes one of two that are closed and of a collector: the oldest pair of one kind, or where there is none, of any.
 fn merge_oldest(table: &mut Gaps<'_>, path: &Path) -> Result<bool, StoreError> {
     let closed: Vec<GapRow> = all(table, path)?.into_iter().filter(|row| row.gap.to.is_some()).collect();
@@ -150,6 +204,7 @@ fn merge_oldest(table: &mut Gaps<'_>, path: &Path) -> Result<bool, StoreError> {
     let of_any = |row: &GapRow| (row.collector.clone(), String::new());
     let Some((mut first, second)) = pair(&closed, of_kind).or_else(|| pair(&closed, of_any)) else { return Ok(false) };
     join(&mut first.gap, &second.gap);
+    first.tables = both(&first.tables, &second.tables);
     if first.gap.kind != second.gap.kind {
         SEVERAL.clone_into(&mut first.gap.kind);
     }
@@ -195,5 +250,8 @@ mod tests {
         assert_eq!(first, gap("a", 1, Some(9), Some(6)));
         join(&mut first, &gap("a", 9, Some(10), None));
         assert_eq!(first.count, None, "one of them is not known");
+        let tables = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(both(&tables(&["b"]), &tables(&["a", "b"])), tables(&["a", "b"]));
+        assert_eq!(both(&tables(&["b"]), &[]), tables(&[]), "all");
     }
 }

@@ -10,7 +10,9 @@ use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::condition::{Condition, Test};
 use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::event::{Epoch, Event};
-use daemoneye_lib::proto::common::{FilesystemEvent, NetworkEvent, NetworkEventType, PerformanceSample};
+use daemoneye_lib::proto::common::{
+    FilesystemEvent, NetworkEvent, NetworkEventType, PerformanceSample, SecurityEvent, SecurityEventType,
+};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{DetectionTask, TriggerRequest};
 use daemoneye_lib::storage::{Arrived, Extent, Keep, MAX_TRIGGERS, Snapshot, Store, TimeRange};
@@ -54,6 +56,20 @@ fn sample(number: u32) -> PerformanceSample {
     }
 }
 
+fn trace(number: u32) -> SecurityEvent {
+    SecurityEvent {
+        event_type: SecurityEventType::Ptrace.into(),
+        event_time: MIDNIGHT + i64::from(number) * MINUTE,
+        process_key: Some(key(u64::from(number % 50))),
+        pid: Some(number % 50),
+        name: Some("gdb".to_owned()),
+        target_process_key: Some(key(u64::from(number))),
+        target_pid: Some(number),
+        source: "test".to_owned(),
+        ..SecurityEvent::default()
+    }
+}
+
 /// A column of the rows of a table that meet the conditions.
 fn column(snapshot: &Snapshot, table: Table, name: &str, conditions: &[(&str, Test)]) -> Vec<String> {
     let place = |name: &str| table.columns().iter().position(|(own, _)| *own == name).unwrap();
@@ -67,8 +83,13 @@ fn count(store: &Store, table: Table) -> usize {
     column(&store.snapshot().unwrap(), table, "event_id", &[]).len()
 }
 
-const TABLES: [Table; 4] =
-    [Table::ProcessEvents, Table::NetworkConnections, Table::FilesystemEvents, Table::PerformanceSamples];
+const TABLES: [Table; 5] = [
+    Table::ProcessEvents,
+    Table::NetworkConnections,
+    Table::FilesystemEvents,
+    Table::PerformanceSamples,
+    Table::SecurityEvents,
+];
 
 /// So many events of each domain, each in its turn, evaluated as they come.
 fn filled(rounds: u32) -> (tempfile::TempDir, Store) {
@@ -81,6 +102,7 @@ fn filled(rounds: u32) -> (tempfile::TempDir, Store) {
                 item(Item::Network(connection(*number))),
                 item(Item::Filesystem(write(*number))),
                 item(Item::Performance(sample(*number))),
+                item(Item::Security(trace(*number))),
             ]
         };
         let items: Vec<_> = chunk.iter().flat_map(round).collect();
@@ -95,10 +117,10 @@ fn filled(rounds: u32) -> (tempfile::TempDir, Store) {
 #[test]
 fn every_domain_is_kept_sealed_found_and_verified() {
     let (_directory, store) = filled(4_500);
-    assert_eq!(TABLES.map(|table| count(&store, table)), [4_500; 4]);
+    assert_eq!(TABLES.map(|table| count(&store, table)), [4_500; 5]);
     let snapshot = store.snapshot().unwrap();
     let sizes = snapshot.sizes().unwrap();
-    for table in ["network.connections", "filesystem.events", "performance.samples"] {
+    for table in ["network.connections", "filesystem.events", "performance.samples", "security.events"] {
         let of = |part: &str| {
             let name = format!("{table}, {part}");
             sizes.iter().find(|size| size.table == name).unwrap().rows
@@ -115,6 +137,10 @@ fn every_domain_is_kept_sealed_found_and_verified() {
     assert_eq!(network("pid", &[("remote_address", text("192.0.2.9")), ("pid", port(&[9]))]).len(), 18);
     assert_eq!(network("pid", &[("process_key", text(&key(3)))]).len(), 90);
     assert_eq!(column(&snapshot, Table::FilesystemEvents, "path", &[("path", text("/tmp/12"))]), ["/tmp/12"]);
+    let security = |name, conditions: &[(&str, Test)]| column(&snapshot, Table::SecurityEvents, name, conditions);
+    assert_eq!(security("target_pid", &[("target_pid", port(&[7, 4_499]))]), ["7", "4499"]);
+    assert_eq!(security("event_type", &[("target_process_key", text(&key(7)))]), ["ptrace"]);
+    assert_eq!(security("count", &[("target_pid", port(&[7]))]), ["1"], "what says nothing stands for itself");
     let last = column(&snapshot, Table::PerformanceSamples, "value", &[]).pop().unwrap();
     assert_eq!(last, "1124.75");
     let verified = snapshot.verify(Extent::All).unwrap();
@@ -149,14 +175,14 @@ fn retention_drops_each_table_and_remembers_it() {
     let since = MIDNIGHT + 3_000 * MINUTE;
     let removed = store.prune(Keep { since: Some(since), ..Keep::default() }, false).unwrap();
     let left: usize = TABLES.iter().map(|table| count(&store, *table)).sum();
-    assert_eq!(left as u64 + removed.events, 4 * 4_500);
+    assert_eq!(left as u64 + removed.events, 5 * 4_500);
     for table in TABLES {
         assert!(count(&store, table) < 3_600, "{table:?}: {}", count(&store, table));
         let until = store.snapshot().unwrap().removed_until(table).unwrap();
         assert!(until.is_some_and(|until| until < since && until > MIDNIGHT + 1_900 * MINUTE), "{table:?}: {until:?}");
     }
     store.prune(Keep { since: Some(i64::MAX), ..Keep::default() }, false).unwrap();
-    assert_eq!(TABLES.map(|table| count(&store, table)), [0; 4]);
+    assert_eq!(TABLES.map(|table| count(&store, table)), [0; 5]);
     assert_eq!(store.snapshot().unwrap().verify(Extent::All).unwrap().problems, Vec::<String>::new());
 }
 
@@ -181,7 +207,11 @@ fn an_item_of_a_domain_that_was_not_registered_is_a_gap() {
     let keyless = NetworkEvent { process_key: Some("../x".to_owned()), ..connection(1) };
     let appended = store.append(&[everything(2, 1, vec![item(Item::Network(keyless))])], 0).unwrap();
     assert!(appended.gaps.iter().any(|row| row.gap.reason.contains("process key")), "{:?}", appended.gaps);
-    assert!(store.snapshot().unwrap().domains(COLLECTOR).unwrap().contains(Domain::Trigger));
+    let targetless = SecurityEvent { target_process_key: Some("../x".to_owned()), ..trace(1) };
+    let appended = store.append(&[everything(2, 2, vec![item(Item::Security(targetless))])], 0).unwrap();
+    assert!(appended.gaps.iter().any(|row| row.gap.reason.contains("whose target")), "{:?}", appended.gaps);
+    let domains = store.snapshot().unwrap().domains(COLLECTOR).unwrap();
+    assert!(domains.contains(Domain::Trigger) && domains.contains(Domain::Security));
 }
 
 #[test]
@@ -259,6 +289,7 @@ fn a_standing_rule_looks_at_the_events_of_its_own_table() {
     );
     rule("file", "SELECT path FROM filesystem.events AS f WHERE f.path LIKE '/tmp/%'", "dedup = [\"path\"]\n");
     rule("load", "SELECT value FROM performance.samples WHERE metric = 'load_1m' AND value > 0.9", "");
+    rule("trace", "SELECT pid, target_pid FROM security.events WHERE event_type = 'ptrace' AND target_pid = 4", "");
     rule("process", "SELECT name FROM processes WHERE name = 'x'", "");
     rule("wrong", "SELECT remote_port FROM processes.events", "");
     let engine = DetectionEngine::new(runtime().block_on(load_dir(directory.path())).unwrap());
@@ -275,6 +306,8 @@ fn a_standing_rule_looks_at_the_events_of_its_own_table() {
         item(Item::Performance(sample(3))),
         item(Item::Performance(sample(4))),
         seen(MIDNIGHT, process(2, "x")),
+        item(Item::Security(trace(3))),
+        item(Item::Security(trace(4))),
     ];
     let (_directory, store) = store();
     let appended = store.append(&[everything(1, 1, items)], 0).unwrap();
@@ -284,7 +317,9 @@ fn a_standing_rule_looks_at_the_events_of_its_own_table() {
     let mut found: Vec<_> =
         findings.found.iter().map(|(rule, found)| (rule.id.as_str(), found.event_id.clone())).collect();
     found.sort_unstable();
-    assert_eq!(found, [("file", id(4)), ("load", id(6)), ("net", id(1)), ("process", id(7))]);
+    assert_eq!(found, [("file", id(4)), ("load", id(6)), ("net", id(1)), ("process", id(7)), ("trace", id(9))]);
+    let trace = &findings.found.iter().find(|(rule, _)| rule.id == "trace").unwrap().1;
+    assert_eq!((trace.pid, trace.process_key.clone(), trace.name.as_deref()), (4, key(4), Some("gdb")));
     let net = &findings.found.iter().find(|(rule, _)| rule.id == "net").unwrap().1;
     assert_eq!((net.pid, net.process_key.clone(), net.name.as_deref()), (3, key(3), Some("curl")));
     let rows = |rule: &str| engine.record().rules().into_iter().find(|row| row.rule_id == rule).unwrap().rows;

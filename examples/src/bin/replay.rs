@@ -4,11 +4,15 @@
 //! `DAEMONEYE_AGENT_TEST_MODE=1` accepts it. What a line does not say is made as `models::jsonl` documents. The time of one
 //! without a time is now; with `--from TIME` such lines follow each other by a second from there, the same in each run. The whole file is read and checked before the first event is told. How far it came is written
 //! beside the spool, so that a restart goes on from there, unless the spool is a new one.
+//!
+//! In `[collectors.replay.settings]`, `mode`, `mode_reason` and `features.NAME` with `available`, `reason` and `tables` are how it says
+//! that it observes: so it plays a collector that loses its best source, or lacks a part.
 
-use collector_core::{CollectionCapabilities, CollectionEvent, EventSource, Launch, Sink, SourceCaps};
-use collector_core::{SourceDescription, SourceError};
+use collector_core::{CollectionCapabilities, CollectionEvent, EventSource, Feature, Launch, Sink, SourceCaps};
+use collector_core::{SourceDescription, SourceError, SourceStatus};
 use daemoneye_lib::models::jsonl::{JsonlError, Recording};
 use daemoneye_lib::models::time::{self, now_ns};
+use serde_json::{Map, Value};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,6 +49,7 @@ struct Replay {
     from: Option<i64>,
     /// Where it is noted how far it came.
     note: PathBuf,
+    test_mode: bool,
 }
 
 impl Replay {
@@ -65,7 +70,8 @@ impl Replay {
         }
         let text = fs::read_to_string(&path).map_err(failed)?;
         check(&text).map_err(|source| ReplayError::Line { path: path.clone(), source })?;
-        Ok(Self { path, text, from, note: launch.data_dir.join(&launch.name).join("replayed") })
+        let note = launch.data_dir.join(&launch.name).join("replayed");
+        Ok(Self { path, text, from, note, test_mode: launch.variables.test_mode })
     }
 }
 
@@ -99,7 +105,7 @@ impl EventSource for Replay {
         let epoch = sink.epoch().to_string();
         let done = told(&self.note, &epoch);
         let mut recording = Recording::default();
-        let mut count = 0;
+        let (mut count, mut version) = (0, u64::MAX);
         for (number, line) in lines(&self.text) {
             // Also what was told earlier: later lines refer to it.
             let after = i64::try_from(number).unwrap_or(0).saturating_mul(SECOND);
@@ -118,9 +124,39 @@ impl EventSource for Replay {
         sink.flush()?;
         fs::write(&self.note, format!("{epoch} {count}\n"))?;
         loop {
+            let settings = sink.settings();
+            if settings.version != version {
+                version = settings.version;
+                // Elsewhere nobody may take it for what it plays.
+                let allowed = self.test_mode || settings.json == "{}";
+                let taken = if allowed { status_in(&settings.json) } else { Err("only in test mode".to_owned()) };
+                sink.settled(version, taken.map(|status| sink.report(status)));
+            }
             sink.pause(Duration::from_secs(3_600))?;
         }
     }
+}
+
+/// How the settings say that it observes.
+fn status_in(settings: &str) -> Result<SourceStatus, String> {
+    let settings: Map<String, Value> = serde_json::from_str(settings).map_err(|error| error.to_string())?;
+    if settings.keys().any(|name| !["mode", "mode_reason", "features"].contains(&name.as_str())) {
+        return Err("the settings are mode, mode_reason and features".to_owned());
+    }
+    let text =
+        |of: &Map<String, Value>, name: &str| of.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let features = settings.get("features").and_then(Value::as_object).into_iter().flatten();
+    let features = features.filter_map(|(name, value)| Some((name, value.as_object()?))).map(|(name, feature)| {
+        let tables = feature.get("tables").and_then(Value::as_array).into_iter().flatten();
+        Feature {
+            name: name.clone(),
+            available: feature.get("available").and_then(Value::as_bool).unwrap_or_default(),
+            reason: text(feature, "reason"),
+            tables: tables.filter_map(Value::as_str).map(str::to_owned).collect(),
+        }
+    });
+    let mode = settings.contains_key("mode").then(|| (text(&settings, "mode"), text(&settings, "mode_reason")));
+    Ok(SourceStatus { mode, features: features.collect(), ..SourceStatus::default() })
 }
 
 /// How many events of this epoch were told before.

@@ -11,8 +11,8 @@ use daemoneye_conformance::protocol::bus::{
 use daemoneye_conformance::protocol::common::NetworkEvent;
 use daemoneye_conformance::protocol::ipc::collected_item::Item;
 use daemoneye_conformance::protocol::ipc::{
-    BatchAck, CollectedItem, CollectionCapabilities, CollectorStatus, ColumnSchema, EventBatch, Gap, Instructions,
-    RegisterCollector, RegisterReply, ScanSummary, TableSchema,
+    BatchAck, CollectedItem, CollectionCapabilities, CollectorStatus, ColumnSchema, EventBatch, Feature, Gap,
+    Instructions, RegisterCollector, RegisterReply, ScanSummary, TableSchema,
 };
 use daemoneye_conformance::wire::{Wire, WireError};
 use prost::Message;
@@ -192,6 +192,11 @@ impl Collector {
                 tasks: if self.does_tasks() { vec![0, 1] } else { Vec::new() },
                 tables: vec![TableSchema { table: table.to_owned(), columns }],
             }),
+            features: vec![Feature {
+                name: "counting".to_owned(),
+                available: !self.is(Defect::Speechless),
+                ..Feature::default()
+            }],
             ..RegisterCollector::default()
         };
         let call = RpcRequestPayload { correlation_id: 1, message: register.encode_to_vec(), ..Default::default() };

@@ -23,6 +23,8 @@ enum Defect {
     DoubleColumn,
     /// Registers a table without its domain
     StrayTable,
+    /// Lacks a part and does not say why
+    Speechless,
     /// Publishes items of a domain that it has not registered
     Trespasser,
     /// Publishes under another collector's name
