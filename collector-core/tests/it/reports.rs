@@ -32,7 +32,8 @@ async fn another_way_of_observing_is_told_at_once_and_to_the_next_agent() {
     agent.stop().await;
     let agent = Agent::start(&site, &shared).await;
     until("it is back", || shared.lock().registrations.len() == 2).await;
-    let [first, second] = &shared.lock().registrations[..] else { panic!() };
+    let registrations = shared.lock().registrations.clone();
+    let [first, second] = &registrations[..] else { panic!() };
     assert_eq!((first.mode.as_str(), first.mode_since, first.features.len()), ("scripted", 0, 0));
     assert_eq!((second.mode.as_str(), second.mode_since), ("connector", status.mode_since));
     assert!(second.mode_since >= first.started && second.features == [lost]);

@@ -1,6 +1,7 @@
 //! Collectors that observe in another way than before, or lack a part: shown, and told in the answers that it concerns.
 
 use crate::support::{Answer, PATIENCE, health_of, query, rows, text};
+use daemoneye_lib::models::time::{parse, sql_text};
 use serde_json::{Value, json};
 use std::fs;
 use testkit::{Monitor, Signal, Site, binary, wait_for};
@@ -50,6 +51,12 @@ fn gaps(monitor: &Monitor) -> Vec<Value> {
     let sql =
         "SELECT kind, to_time, tables FROM system.gaps WHERE kind = 'polling' OR kind LIKE 'without%' ORDER BY gap_id";
     rows(monitor.site(), sql)
+}
+
+/// The condition that an event came after this gap, a millisecond later at least: times are shown without their last digits.
+fn behind(gap: &Value) -> String {
+    let until = parse(&text(gap, "to_time").replace('T', " ").replace('Z', "")).unwrap();
+    format!(" WHERE event_time > '{}'", sql_text(until + 1_000_000))
 }
 
 fn says(answer: &Answer, reason: &str) -> bool {
@@ -103,7 +110,7 @@ fn a_part_that_a_collector_lacks_makes_answers_from_its_tables_degraded_and_no_o
         |condition: &str| query(monitor.site(), &format!("SELECT count(*) AS n FROM security.events{condition}"));
     let gap = wait_for("its return", PATIENCE, || gaps(&monitor).into_iter().find(|gap| !gap["to_time"].is_null()));
     assert!(says(&over(""), "without_ptrace: "), "what it missed, it missed");
-    let later = over(&format!(" WHERE event_time > '{}'", text(&gap, "to_time")));
+    let later = over(&behind(&gap));
     assert!(!says(&later, "without_ptrace: "), "{later:?}");
     assert!(!detail(&monitor).contains("unavailable"), "{}", detail(&monitor));
     monitor.stop().unwrap();
@@ -122,7 +129,7 @@ fn answers_are_judged_by_the_mode_of_their_own_stretch_of_time() {
     reconfigure(&mut monitor, "mode = \"connector\"\nmode_reason = \"the ring is gone\"\n");
     let gap =
         wait_for("the end of polling", PATIENCE, || gaps(&monitor).into_iter().find(|gap| !gap["to_time"].is_null()));
-    let after = format!(" WHERE event_time > '{}'", text(&gap, "to_time"));
+    let after = behind(&gap);
     let judged = |monitor: &Monitor| {
         assert!(says(&over(monitor, ""), "polling: "), "it touches the stretch of polling");
         assert!(!says(&over(monitor, &after), "polling: "), "{:?}", over(monitor, &after));

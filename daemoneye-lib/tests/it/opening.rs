@@ -117,7 +117,7 @@ fn another_format_is_refused_by_its_number() {
     write.commit().unwrap();
     drop(database);
     let error = refused(&path);
-    assert!(matches!(error, OpenError::OtherVersion { found: 1, expected: 3, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::OtherVersion { found: 1, expected: 4, .. }), "{error:?}");
 }
 
 #[test]
