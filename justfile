@@ -88,6 +88,10 @@ up *arguments:
 demo:
     cargo xtask demo
 
+# What the kernel tells, on other kernels, in virtual machines
+kernels *PACKAGES:
+    .ci/kernels {{ PACKAGES }}
+
 # All that must hold before a change is taken
 ci:
     .ci/run

@@ -16,6 +16,7 @@ typedef _Bool bool;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
 #define NULL ((void *)0)
 #define true 1
 #define false 0
@@ -35,6 +36,9 @@ static long (*const bpf_probe_read_kernel)(void *to, u32 size, const void *from)
 static long (*const bpf_probe_read_kernel_str)(void *to, u32 size, const void *from) = (void *)115;
 static u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*const bpf_seq_write)(void *seq, const void *data, u32 size) = (void *)127;
+static void *(*const bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
+static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static void (*const bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
 static long (*const bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static u64 (*const bpf_ringbuf_query)(void *ring, u64 what) = (void *)134;
 static long (*const bpf_d_path)(void *path, char *to, u32 size) = (void *)147;
@@ -193,14 +197,25 @@ struct vm_area_struct {
 struct module { char name[56]; };
 
 struct in6_addr { u8 bytes[16]; };
+typedef struct { struct net *net; } possible_net_t;
 struct sock_common {
     u32 skc_daddr, skc_rcv_saddr;
     u16 skc_dport, skc_num, skc_family;
+    unsigned long skc_flags;
     struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
-    struct { struct net *net; } skc_net;
+    possible_net_t skc_net;
 };
-struct sock { struct sock_common __sk_common; u16 sk_protocol; struct socket *sk_socket; };
+typedef struct { int owned; } socket_lock_t;
 struct socket { struct file *file; };
+struct sock {
+    struct sock_common __sk_common;
+    socket_lock_t sk_lock;
+    u16 sk_protocol;
+    int sk_err;
+    struct socket *sk_socket;
+};
+struct inet_sock { u16 inet_sport; };
+struct tcp_sock { u64 bytes_received, bytes_sent, bytes_retrans; };
 
 /* What a task has in memory: since 6.2 counters of which each processor holds a part back, before that plain ones. */
 struct percpu_counter { s64 count; };

@@ -7,15 +7,18 @@
 #pragma once
 #include "kernel.h"
 
+#define MAX_STEPS 72
+#define MAX_NAME 256U
+/* Who needs other sizes says so before including this. TEXT is one less than a power of two. */
+#ifndef TEXT
 #define TEXT 0xffffU
 #define PIECE 16384U
 /* Room for a piece, as long as the verifier thinks that one may be, that begins at the last offset. */
 #define BOUND 32767
 #define BUFFER (TEXT + 1 + BOUND + 1)
-#define MAX_STEPS 72
-#define MAX_NAME 256U
 /* A path may have so many bytes, which leaves room for everything that goes with an event. */
 #define MAX_PATH 4096U
+#endif
 
 struct buffer { u64 filled; char bytes[BUFFER]; };
 
@@ -155,6 +158,7 @@ INLINE void append_group(struct buffer *to, struct css_set *set)
     append_nothing(to);
 }
 
+#ifdef PIECE
 /* A piece of the memory of the process at hand, as much of it as is there: a page that is not in memory ends it. */
 INLINE void append_memory(struct buffer *to, u64 from, u64 length)
 {
@@ -174,6 +178,7 @@ INLINE void append_memory(struct buffer *to, u64 from, u64 length)
     }
     fill(to, at + wanted);
 }
+#endif
 
 /* What was appended since the last time. */
 INLINE u32 part(struct buffer *buffer, u32 *begun)

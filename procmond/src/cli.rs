@@ -3,7 +3,7 @@
 use crate::failure::{self, Failure};
 use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
-use crate::kernel::{self, Chosen, Listening};
+use crate::kernel::{self, Acts, Chosen, Listening};
 use crate::limitations::View;
 use crate::memory::Keeper;
 use crate::pace::{Pace, Wanted};
@@ -15,13 +15,13 @@ use crate::reload::Reload;
 use crate::scan::{ImageHashes, Predecessors, Scanner, VariableNames};
 use crate::setup;
 use crate::snapshot::{Desk, Due};
-use crate::source::{Meanwhile, Quiet, WatchSource};
+use crate::source::WatchSource;
 use crate::tasks::{Share, Tasks};
 use crate::tell::Teller;
 use clap::Parser as _;
 use collector_core::{DataDirLock, Ended, Stop};
 use daemoneye_lib::cli::{Terminal, logging};
-use daemoneye_lib::config::{self, Component, Config, Environment, Loaded, Procmond, Rereader};
+use daemoneye_lib::config::{self, Component, Config, Environment, Loaded, ProcessSource, Procmond, Rereader};
 use std::io::{self, BufWriter};
 use std::path::Path;
 use std::pin::pin;
@@ -92,12 +92,20 @@ fn choose(config: &Procmond, boot: &Boot) -> Result<Chosen, Failure> {
         page_size: boot.page_size,
     };
     let chosen = kernel::choose(config.source, &options).map_err(Failure::host)?;
-    let (mode, reason) = match &chosen {
-        Chosen::Heard { heard, .. } => (heard.mode, &heard.reason),
-        Chosen::Scans(reason) => ("poll", reason),
-    };
-    tracing::info!(mode, reason, "processes are seen");
+    tracing::info!(mode = chosen.heard.mode, reason = chosen.heard.reason, "processes are seen");
     Ok(chosen)
+}
+
+/// What tells of connections and of what matters for security. Who asks for no eBPF gets none.
+fn acts(config: &Procmond) -> Result<Acts, Failure> {
+    let pid_namespace = kernel::pid_namespace().map_err(Failure::Start)?;
+    let wanted = kernel::Wanted { network: config.network_events, security: config.security_events, pid_namespace };
+    Ok(match config.source {
+        ProcessSource::Auto | ProcessSource::Ebpf => Acts::load(wanted),
+        ProcessSource::Connector | ProcessSource::Poll => {
+            Acts::without(wanted, "procmond.source asks for no eBPF programs")
+        }
+    })
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -129,19 +137,15 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         ImageHashes { hashes: hashes.clone(), predecessors: Arc::clone(&predecessors) },
         config.procmond.max_command_line_bytes,
     );
-    let chosen = choose(&config.procmond, &boot)?;
-    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors);
+    let Chosen { heard, roster, mut features } = choose(&config.procmond, &boot)?;
+    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).in_the_name_of(heard.mode).calling(roster);
+    let acts = acts(&config.procmond)?;
+    features.extend_from_slice(acts.features());
+    let teller = teller.telling_security(config.procmond.security_events);
     let every = Duration::from_millis(config.procmond.drain_interval_ms);
-    let (scanner, meanwhile, features): (_, Box<dyn Meanwhile<_>>, _) = match chosen {
-        Chosen::Heard { heard, roster, features } => {
-            let scanner = scanner.in_the_name_of(heard.mode).calling(roster);
-            (scanner, Box::new(Listening::new(heard, teller, every)), features)
-        }
-        Chosen::Scans(reason) => (scanner, Box::new(Quiet { reason }), Vec::new()),
-    };
     let source = WatchSource {
         poller: Poller::new(scanner, boot.clone(), memory),
-        meanwhile,
+        meanwhile: Box::new(Listening::new(heard, acts, teller, every)),
         features,
         pace: Pace::new(Duration::from_millis(config.app.scan_interval_ms), config.app.max_scan_cpu),
         wanted: reload.wanted.subscribe(),

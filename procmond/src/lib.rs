@@ -81,6 +81,9 @@ mod portable;
 #[path = "elsewhere/procfs.rs"]
 mod procfs;
 #[cfg(not(target_os = "linux"))]
+#[path = "elsewhere/quiet.rs"]
+mod quiet;
+#[cfg(not(target_os = "linux"))]
 #[path = "elsewhere/reader.rs"]
 pub mod reader;
 #[cfg(not(target_os = "linux"))]

@@ -31,6 +31,7 @@ pub(crate) const HASH_NOT_REGULAR: &str = "unavailable: executable is not a regu
 pub(crate) const HASHING_BROKEN: &str = "unavailable: hashing has failed";
 pub(crate) const HASHING_OFF: &str = "unavailable: hashing is off";
 pub(crate) const BY_SIGNAL: &str = "unavailable: ended by a signal";
+pub(crate) const NOBODY_SEEN: &str = "unavailable: no process was seen to use it";
 pub(crate) const NOT_COLLECTED: &str = "unavailable: not collected";
 pub(crate) const NOT_FORKED: &str = "unavailable: not told of a fork";
 pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
@@ -49,6 +50,9 @@ pub(crate) const UNKNOWN_USER: &str = "unavailable: not in /etc/passwd";
 /// Of a gap.
 pub(crate) const SHED_FORKS: &str =
     "more than half of the spool waits for the agent: fork events were given up for exec and exit events";
+
+pub(crate) const SHED_CONNECTIONS: &str =
+    "more than half of the spool waits for the agent: connections were given up for events of processes";
 
 /// The reason in a record for what could not be read.
 pub(crate) fn reason(unreadable: Unreadable) -> &'static str {

@@ -41,6 +41,11 @@ pub(crate) trait Meanwhile<C>: Send {
     /// Whether what happens between two scans is told, so that scans only look for what is missed.
     fn hears(&self) -> bool;
 
+    /// What is told beside processes.
+    fn beside(&self) -> Beside {
+        Beside::default()
+    }
+
     /// Whether something was told since the last time.
     fn news(&mut self) -> bool;
 
@@ -54,30 +59,11 @@ pub(crate) trait Meanwhile<C>: Send {
     fn spend(&mut self, poller: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped>;
 }
 
-/// Nothing is told between two scans.
-pub(crate) struct Quiet {
-    /// Why.
-    pub(crate) reason: String,
-}
-
-impl<C> Meanwhile<C> for Quiet {
-    fn mode(&self) -> (&'static str, String) {
-        ("poll", self.reason.clone())
-    }
-
-    fn hears(&self) -> bool {
-        false
-    }
-
-    fn news(&mut self) -> bool {
-        false
-    }
-
-    fn begin(&mut self, _: &mut Poller<C>) {}
-
-    fn spend(&mut self, _: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped> {
-        sink.pause(time)
-    }
+/// What is told beside processes.
+#[derive(Default)]
+pub(crate) struct Beside {
+    pub(crate) domains: Vec<&'static str>,
+    pub(crate) caps: SourceCaps,
 }
 
 /// Watches the process table.
@@ -104,12 +90,14 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
             caps |= SourceCaps::REALTIME | SourceCaps::KERNEL_LEVEL;
         }
         let (mode, mode_reason) = self.meanwhile.mode();
+        let beside = self.meanwhile.beside();
+        let domains = ["process"].into_iter().chain(beside.domains).map(str::to_owned).collect();
         SourceDescription {
             mode: mode.to_owned(),
             mode_reason,
-            caps: caps | SourceCaps::PROCESS,
+            caps: caps | SourceCaps::PROCESS | beside.caps,
             capabilities: CollectionCapabilities {
-                domains: vec!["process".to_owned()],
+                domains,
                 tasks: tasks::TYPES.map(Into::into).to_vec(),
                 tables: vec![processes()],
             },

@@ -27,15 +27,20 @@ impl Child {
 
     /// Starts the command; its standard input is a file with these bytes.
     pub fn spawn_with_input(command: Command, input: &[u8]) -> Result<Self, Failure> {
-        Self::start(command, input, None)
+        Self::start(command, None, input, None)
+    }
+
+    /// Starts the command with this for its standard input.
+    pub fn spawn_with_stdin(command: Command, stdin: Stdio) -> Result<Self, Failure> {
+        Self::start(command, Some(stdin), b"", None)
     }
 
     /// Starts the command; its standard error, and that of what it starts, is added to the end of this file.
     pub fn spawn_logging(command: Command, log: &Path) -> Result<Self, Failure> {
-        Self::start(command, b"", Some(log))
+        Self::start(command, None, b"", Some(log))
     }
 
-    fn start(mut command: Command, input: &[u8], log: Option<&Path>) -> Result<Self, Failure> {
+    fn start(mut command: Command, stdin: Option<Stdio>, input: &[u8], log: Option<&Path>) -> Result<Self, Failure> {
         let program = PathBuf::from(command.get_program());
         let cannot = |error: std::io::Error| Failure::new(format!("cannot start {}: {error}", program.display()));
         let files = tempfile::Builder::new().prefix("daemoneye-child-").tempdir().map_err(cannot)?;
@@ -43,8 +48,12 @@ impl Child {
         std::fs::write(at("stdin"), input).map_err(cannot)?;
         let stderr = log.map_or_else(|| at("stderr"), Path::to_path_buf);
         let log = OpenOptions::new().create(true).append(true).open(&stderr).map_err(cannot)?;
+        let stdin = match stdin {
+            Some(stdin) => stdin,
+            None => File::open(at("stdin")).map_err(cannot)?.into(),
+        };
         command
-            .stdin(File::open(at("stdin")).map_err(cannot)?)
+            .stdin(stdin)
             .stdout(Stdio::from(File::create(at("stdout")).map_err(cannot)?))
             .stderr(Stdio::from(log))
             .process_group(0);

@@ -144,6 +144,18 @@ pub const KEYS: &[Key] = &[
         doc: "Where the kernel tells events, a scan looks so often for what they did not tell; without events `app.scan_interval_ms` counts.",
     },
     Key {
+        path: "procmond.network_events",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(true),
+        doc: "Whether TCP connections are told as `network.connections`, by eBPF programs.",
+    },
+    Key {
+        path: "procmond.security_events",
+        kind: Kind::Boolean,
+        default: Preset::Boolean(true),
+        doc: "Whether what matters for security is told as `security.events`: processes that become root or trace others, modules and eBPF programs that are loaded, memory that is made executable. By eBPF programs; that a program makes its process root is seen wherever events of processes are.",
+    },
+    Key {
         path: "procmond.max_command_line_bytes",
         kind: Kind::Integer(4_096, MIB),
         default: Preset::Integer(262_144),

@@ -91,6 +91,10 @@ pub struct Procmond {
     pub drain_interval_ms: u64,
     /// How often a scan looks for what events did not tell.
     pub reconcile_interval_ms: u64,
+    /// Whether connections are told.
+    pub network_events: bool,
+    /// Whether what matters for security is told.
+    pub security_events: bool,
     /// Command lines are cut after so many bytes.
     pub max_command_line_bytes: usize,
     /// Whether secrets in command lines are masked.

@@ -54,6 +54,8 @@ pub(crate) struct Known {
     /// When the program and its arguments were looked at that were told last; 0 where the kernel told them.
     #[prost(int64, tag = "14")]
     pub(crate) looked_at: i64,
+    #[prost(uint32, optional, tag = "15")]
+    pub(crate) euid: Option<u32>,
 }
 
 impl Known {
@@ -87,7 +89,7 @@ impl Known {
         self.command_line_cut =
             record.command_line_truncated == Some(true) || whole.map(str::len) != kept.map(str::len);
         self.command_line = kept.map(str::to_owned);
-        self.uid = record.uid;
+        (self.uid, self.euid) = (record.uid, record.euid);
         self.name = record.name.clone().unwrap_or_default();
         self.program.clone_from(&record.executable_path);
         self
@@ -121,6 +123,7 @@ impl Known {
         self.identity = self.identity.or(&before.identity);
         (self.ppid, self.parent_start) = (before.ppid, before.parent_start);
         self.uid = self.uid.or(before.uid);
+        self.euid = self.euid.or(before.euid);
         self.program = self.program.or(before.program);
         if self.command_line.is_none() {
             (self.command_line, self.command_line_cut) = (before.command_line, before.command_line_cut);

@@ -2,23 +2,18 @@
 
 use super::Standby;
 use super::connector::{Connector, Notices, OpenError};
-use super::ebpf::{self, Events, LoadError, Options, Roster};
+use super::ebpf::{self, Events, Options, Roster};
 use super::listen::Heard;
 use daemoneye_lib::config::ProcessSource;
 use daemoneye_lib::proto::ipc::Feature;
 use std::io;
 
 /// What was chosen.
-pub(crate) enum Chosen {
-    /// The kernel tells.
-    Heard {
-        heard: Heard,
-        /// What lists all processes, where eBPF can.
-        roster: Option<Box<Roster>>,
-        features: Vec<Feature>,
-    },
-    /// Scans are all there is, and why.
-    Scans(String),
+pub(crate) struct Chosen {
+    pub(crate) heard: Heard,
+    /// What lists all processes, where eBPF can.
+    pub(crate) roster: Option<Box<Roster>>,
+    pub(crate) features: Vec<Feature>,
 }
 
 /// The source that was asked for does not work here.
@@ -36,7 +31,7 @@ pub(crate) struct Refused {
 pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
     let asked = "procmond.source asks for it";
     match wanted {
-        ProcessSource::Poll => Ok(Chosen::Scans(asked.to_owned())),
+        ProcessSource::Poll => Ok(scans(asked.to_owned())),
         ProcessSource::Ebpf => by_ebpf(options, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason }),
         ProcessSource::Connector => by_connector(options, asked.to_owned())
             .map_err(|error| Refused { wanted: "connector", reason: error.to_string() }),
@@ -50,16 +45,21 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen,
             Ok(by_ebpf(options, "the best source", standby).unwrap_or_else(|reason| {
                 let reason = format!("no eBPF: {reason}");
                 by_connector(options, reason.clone())
-                    .unwrap_or_else(|error| Chosen::Scans(format!("{reason}; no connector: {error}")))
+                    .unwrap_or_else(|error| scans(format!("{reason}; no connector: {error}")))
             }))
         }
     }
 }
 
+/// Scans are all there is, and why.
+fn scans(reason: String) -> Chosen {
+    Chosen { heard: Heard { feed: None, standby: None, mode: "poll", reason }, roster: None, features: Vec::new() }
+}
+
 fn by_connector(options: &Options, reason: String) -> Result<Chosen, OpenError> {
-    let feed = Box::new(Notices::of(Connector::open(buffer(options))?));
-    let heard = Heard { feed, standby: None, mode: "connector", reason };
-    Ok(Chosen::Heard { heard, roster: None, features: vec![missing_arguments()] })
+    let feed = Notices::of(Connector::open(buffer(options))?);
+    let heard = Heard { feed: Some(Box::new(feed)), standby: None, mode: "connector", reason };
+    Ok(Chosen { heard, roster: None, features: vec![missing_arguments()] })
 }
 
 /// The connector's buffer is as large as the ring would be.
@@ -68,12 +68,12 @@ fn buffer(options: &Options) -> usize {
 }
 
 fn by_ebpf(options: &Options, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
-    let types = ebpf::kernel_types().map_err(|error| told(&error))?;
-    let feed = Box::new(Events::load(&types, options).map_err(|error| told(&error))?);
-    let roster = Roster::load(&types, options).map_err(|error| told(&error));
+    let types = ebpf::kernel_types().map_err(|error| ebpf::in_one_line(&error))?;
+    let feed = Events::load(&types, options).map_err(|error| ebpf::in_one_line(&error))?;
+    let roster = Roster::load(&types, options).map_err(|error| ebpf::in_one_line(&error));
     let features = vec![iterators(roster.as_ref())];
-    let heard = Heard { feed, standby, mode: "ebpf", reason: reason.to_owned() };
-    Ok(Chosen::Heard { heard, roster: roster.ok().map(Box::new), features })
+    let heard = Heard { feed: Some(Box::new(feed)), standby, mode: "ebpf", reason: reason.to_owned() };
+    Ok(Chosen { heard, roster: roster.ok().map(Box::new), features })
 }
 
 /// Whether scans cost no system call for each process. Nothing is missed without.
@@ -90,13 +90,6 @@ fn iterators(roster: Result<&Roster, &String>) -> Feature {
 fn missing_arguments() -> Feature {
     let reason = "the connector names pids: what short-lived processes ran is gone before it can be read".to_owned();
     Feature { name: "arguments".to_owned(), available: false, reason, tables: Vec::new() }
-}
-
-/// The error in one line, without the verifier's log.
-fn told(error: &LoadError) -> String {
-    tracing::debug!(error = error as &dyn std::error::Error, "no eBPF");
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The inode number of our PID namespace.

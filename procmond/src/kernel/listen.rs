@@ -1,13 +1,13 @@
 //! Listening to the kernel between two scans.
 
 use super::notice::{self, Setting};
-use super::{Feed, Happening, Loss, Standby};
+use super::{Acts, Feed, Happening, Loss, Standby};
 use crate::poller::Poller;
 use crate::provenance as why;
 use crate::scan::{Interrupted, Look};
-use crate::source::{Meanwhile, tell};
+use crate::source::{Beside, Meanwhile, tell};
 use crate::tell::{Scene, Teller};
-use collector_core::{Sink, Stopped};
+use collector_core::{Sink, SourceCaps, Stopped};
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
@@ -21,17 +21,18 @@ const LOSSES_EVERY: Duration = Duration::from_millis(250);
 /// How often a feed has to show that it is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
-/// A feed, how it is called, and why it is this one.
+/// A feed, or none; how that is called, and why it is this one.
 pub(crate) struct Heard {
-    pub(crate) feed: Box<dyn Feed>,
+    pub(crate) feed: Option<Box<dyn Feed>>,
     pub(crate) standby: Option<Standby>,
     pub(crate) mode: &'static str,
     pub(crate) reason: String,
 }
 
-/// Tells what a feed gives, until it ends.
+/// Tells what a feed gives, until it ends, and acts.
 pub(crate) struct Listening {
     feed: Option<Box<dyn Feed>>,
+    acts: Acts,
     mode: &'static str,
     reason: String,
     teller: Teller,
@@ -52,11 +53,12 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    pub(crate) fn new(heard: Heard, teller: Teller, every: Duration) -> Self {
+    pub(crate) fn new(heard: Heard, acts: Acts, teller: Teller, every: Duration) -> Self {
         let Heard { feed, standby, mode, reason } = heard;
         let (alive, alive_at) = (Instant::now(), now_ns());
         Self {
-            feed: Some(feed),
+            feed,
+            acts,
             mode,
             reason,
             teller,
@@ -71,35 +73,32 @@ impl Listening {
         }
     }
 
-    /// Tells what has happened since the last time.
+    /// Tells what has happened since the last time: processes first, then what they did.
     fn hear<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink) -> Result<(), Interrupted> {
-        let Some(feed) = &mut self.feed else { return Ok(()) };
         let (before, since_boot) = (now_ns(), boottime());
-        let (boot, table, scan) = poller.known();
         let clock = before.saturating_sub_unsigned(since_boot);
-        let mut scene = Scene { boot, table, scan, source: self.mode, clock, crowded: sink.is_crowded() };
-        let (teller, news) = (&mut self.teller, &mut self.news);
-        let mut interrupted = Ok(());
-        let mut noticed = Vec::new();
-        let drained = feed.drain(&mut |happening: Happening<'_>| {
-            *news = true;
-            if let Happening::Noticed(notice) = happening {
-                noticed.push(notice);
-                return ControlFlow::Continue(());
-            }
-            match teller.tell(happening, &mut scene, &mut |item| tell(sink, item)) {
-                Ok(()) => ControlFlow::Continue(()),
-                Err(Interrupted) => {
-                    interrupted = Err(Interrupted);
-                    ControlFlow::Break(())
-                }
-            }
-        });
-        interrupted?;
         let setting = Setting { source: self.mode, clock, crowded: sink.is_crowded() };
+        self.acts.hold();
+        let mut noticed = Vec::new();
+        let mut drained = Ok(());
+        if let Some(feed) = &mut self.feed {
+            let mut taking = Taking::new(&mut self.teller, poller, &setting, sink);
+            drained = feed.drain(&mut |happening| {
+                if let Happening::Noticed(notice) = happening {
+                    noticed.push(notice);
+                    return ControlFlow::Continue(());
+                }
+                taking.take(happening)
+            });
+            self.news |= taking.end()?;
+        }
+        self.news |= !noticed.is_empty();
         for notice in noticed {
             notice::tell(notice, poller, &mut self.teller, &setting, &mut |item| tell(sink, item))?;
         }
+        let mut taking = Taking::new(&mut self.teller, poller, &setting, sink);
+        self.acts.tell(&mut |happening| taking.take(happening));
+        self.news |= taking.end()?;
         if let Err(error) = drained {
             return self.ended(poller, sink, &error.to_string());
         }
@@ -109,11 +108,13 @@ impl Listening {
             }
             (self.alive, self.alive_at) = (Instant::now(), before);
         }
-        let hashed = self.teller.hashed(poller.known().1);
-        for pid in hashed {
-            poller.look(pid, &mut |item| tell(sink, item))?;
+        if self.feed.is_some() {
+            let hashed = self.teller.hashed(poller.known().1);
+            for pid in hashed {
+                poller.look(pid, &mut |item| tell(sink, item))?;
+            }
+            poller.heard(before);
         }
-        poller.heard(before);
         if self.asked.is_none_or(|asked| asked.elapsed() >= LOSSES_EVERY) {
             self.tell_losses(sink)?;
         }
@@ -124,9 +125,14 @@ impl Listening {
         self.asked = Some(Instant::now());
         let now = now_ns();
         let mut losses = self.feed.as_mut().map(|feed| feed.losses()).unwrap_or_default();
-        let shed = std::mem::take(&mut self.teller.shed);
-        if shed > 0 {
-            losses.push(Loss { kind: "shed", count: Some(shed), reason: why::SHED_FORKS.to_owned() });
+        losses.extend(self.acts.losses());
+        for (shed, reason) in
+            [(&mut self.teller.shed, why::SHED_FORKS), (&mut self.teller.shed_connections, why::SHED_CONNECTIONS)]
+        {
+            let shed = std::mem::take(shed);
+            if shed > 0 {
+                losses.push(Loss { kind: "shed", count: Some(shed), reason: reason.to_owned() });
+            }
         }
         let nameless = std::mem::take(&mut self.teller.nameless);
         if nameless > 0 {
@@ -173,6 +179,41 @@ impl Listening {
     }
 }
 
+/// Tells one happening after the other, until the collector stops.
+struct Taking<'a> {
+    teller: &'a mut Teller,
+    scene: Scene<'a>,
+    sink: &'a Sink,
+    news: bool,
+    interrupted: Result<(), Interrupted>,
+}
+
+impl<'a> Taking<'a> {
+    fn new<C: Look>(teller: &'a mut Teller, poller: &'a mut Poller<C>, setting: &Setting, sink: &'a Sink) -> Self {
+        let (boot, table, scan) = poller.known();
+        let &Setting { source, clock, crowded } = setting;
+        let scene = Scene { boot, table, scan, source, clock, crowded };
+        Self { teller, scene, sink, news: false, interrupted: Ok(()) }
+    }
+
+    fn take(&mut self, happening: Happening<'_>) -> ControlFlow<()> {
+        self.news = true;
+        let sink = self.sink;
+        match self.teller.tell(happening, &mut self.scene, &mut |item| tell(sink, item)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(Interrupted) => {
+                self.interrupted = Err(Interrupted);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// Whether anything was told.
+    fn end(self) -> Result<bool, Interrupted> {
+        self.interrupted.map(|()| self.news)
+    }
+}
+
 impl<C: Look> Meanwhile<C> for Listening {
     fn mode(&self) -> (&'static str, String) {
         (self.mode, self.reason.clone())
@@ -186,13 +227,28 @@ impl<C: Look> Meanwhile<C> for Listening {
         self.feed.is_some()
     }
 
+    fn beside(&self) -> Beside {
+        let mut beside = Beside::default();
+        if self.acts.has_network() {
+            beside.domains.push("network");
+            beside.caps |= SourceCaps::NETWORK;
+        }
+        if self.acts.has_security() || self.teller.tells_security() && self.feed.is_some() {
+            beside.domains.push("security");
+            beside.caps |= SourceCaps::SECURITY;
+        }
+        beside
+    }
+
     fn news(&mut self) -> bool {
         std::mem::take(&mut self.news)
     }
 
     fn begin(&mut self, poller: &mut Poller<C>) {
         self.teller.refresh();
-        poller.beside_events(boottime());
+        if self.feed.is_some() {
+            poller.beside_events(boottime());
+        }
         self.clear_until = now_ns();
     }
 
@@ -207,6 +263,7 @@ impl<C: Look> Meanwhile<C> for Listening {
             }
             match &mut self.feed {
                 Some(feed) => feed.wait(sink, left.min(self.every))?,
+                None if self.acts.has_any() => sink.pause(left.min(self.every))?,
                 None => sink.pause(left)?,
             }
         }

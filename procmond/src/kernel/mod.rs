@@ -6,18 +6,21 @@
 //!            └ nothing ──── the scans alone (poll)                          ┘
 //! ```
 //!
-//! A [`Feed`] gives [`Happening`]s in the order of the kernel, and says how much it lost. What comes of them is told by
+//! A [`Feed`] gives [`Happening`]s in the order of the kernel, and says how much it lost. Beside it [`Acts`] give what processes
+//! do on the network and to each other, whichever feed there is. What comes of them is told by
 //! [`tell`](crate::tell), which knows what was told before.
 //!
 //! All of it is untrusted: names, arguments and paths are whatever the host's processes chose; the layout is ours, and a
 //! record that does not have it is counted and left out.
 
+mod acts;
 mod choose;
 mod connector;
 pub(crate) mod ebpf;
 mod listen;
 mod notice;
 
+pub(crate) use acts::{Acts, Connection, Deed, Owner, Step, Wanted, What};
 pub(crate) use choose::{Chosen, choose, pid_namespace};
 pub(crate) use ebpf::Options;
 pub(crate) use listen::Listening;
@@ -37,6 +40,10 @@ pub(crate) enum Happening<'a> {
     Exit(Exit<'a>),
     /// Something of this, by a feed that knows pids alone.
     Noticed(Noticed),
+    /// It has a connection, or waits for some.
+    Connection(Box<Connection<'a>>),
+    /// It did something that matters for security.
+    Deed(Box<Deed<'a>>),
 }
 
 /// What a feed that knows pids alone tells.
@@ -95,6 +102,8 @@ pub(crate) struct Exec<'a> {
     pub(crate) namespaces: [(&'static str, u32); 7],
     /// The file that was loaded.
     pub(crate) image: Option<Version>,
+    /// The file's permissions with set-user-id, set-group-id and its type.
+    pub(crate) mode: Option<u32>,
     /// The last name of the file was taken away, or it never had one.
     pub(crate) image_unlinked: bool,
     pub(crate) path: Vec<u8>,

@@ -3,7 +3,7 @@
 use super::{Act, Exit, Noticed, Who};
 use crate::poller::Poller;
 use crate::scan::{Interrupted, Look};
-use crate::tell::{Scene, Teller};
+use crate::tell::{Scene, Teller, users_of};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 
 /// What every event of a feed of notices is told with.
@@ -55,14 +55,23 @@ pub(super) fn tell<C: Look>(
         }
         Act::Exec => {
             let event_time = clock.saturating_add_unsigned(at);
-            if poller.look_for_exec(pid, event_time, tell)? {
-                return Ok(());
-            }
+            let users = poller.known().1.get(pid).and_then(users_of);
+            let seen = poller.look_for_exec(pid, event_time, tell)?;
             let (boot, table, scan) = poller.known();
             let mut scene = Scene { boot, table, scan, source, clock, crowded };
+            if seen {
+                return teller.gained_by_look(pid, at, users, &scene, tell);
+            }
             teller.exec_unseen(pid, at, &mut scene, tell)
         }
-        Act::Change => poller.look(pid, tell),
+        Act::Change => {
+            let users = poller.known().1.get(pid).and_then(users_of);
+            poller.look(pid, tell)?;
+            let (boot, table, scan) = poller.known();
+            let scene = Scene { boot, table, scan, source, clock, crowded };
+            // A program that is set-uid changes its user before it is told to have begun.
+            teller.gained_by_look(pid, at, users, &scene, tell)
+        }
         Act::Exit { status } => {
             let (boot, table, scan) = poller.known();
             let Some(known) = table.get(pid) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! From what the kernel tells to events: `fork`, `exec`, `exit`.
+//! From what the kernel tells to events: `fork`, `exec`, `exit`, and those of [`acts`].
 //!
 //! The table of known processes is the same that scans use, so that a scan finds what was told here known, and tells only what
 //! was missed. A process is told with what its entry adds: the parent that it came from, also when that has ended, and, for
@@ -6,9 +6,12 @@
 //!
 //! An event is told before the table takes note of it, as by scans: should telling fail, nothing is held for told.
 
+mod acts;
 mod record;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use acts::users_of;
 
 use crate::boot::Boot;
 use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_unlike};
@@ -46,6 +49,9 @@ pub(crate) struct Teller {
     awaited: HashMap<u32, (u64, Version)>,
     /// Forks that were not told because the spool was crowded.
     pub(crate) shed: u64,
+    /// The same of connections.
+    pub(crate) shed_connections: u64,
+    tells_security: bool,
     /// Execs of processes of which nothing at all was seen.
     pub(crate) nameless: u64,
 }
@@ -85,8 +91,21 @@ impl Teller {
             images: HashMap::new(),
             awaited: HashMap::new(),
             shed: 0,
+            shed_connections: 0,
+            tells_security: false,
             nameless: 0,
         }
+    }
+
+    /// Tells also which programs make a process root.
+    pub(crate) fn telling_security(mut self, wanted: bool) -> Self {
+        self.tells_security = wanted;
+        self
+    }
+
+    /// Whether it does.
+    pub(crate) const fn tells_security(&self) -> bool {
+        self.tells_security
     }
 
     /// Looks whether the names of users are others by now.
@@ -105,6 +124,8 @@ impl Teller {
             Happening::Fork(who) => self.fork(&who, scene, tell, why::CAPTURED),
             Happening::Exec(exec) => self.exec(&exec, scene, tell),
             Happening::Exit(exit) => self.exit(&exit, scene, tell, why::CAPTURED),
+            Happening::Connection(connection) => self.connection(&connection, scene, tell),
+            Happening::Deed(deed) => self.deed(&deed, scene, tell),
             // Told by who can look for the rest.
             Happening::Noticed(_) => Ok(()),
         }
@@ -196,6 +217,7 @@ impl Teller {
             cpu_ticks: 0,
             cpu_at: scene.time(who.at),
             uid: Some(who.uid),
+            euid: Some(who.euid),
             name: escape_bytes(who.name),
             scan: scene.scan,
             looked_at: 0,
@@ -219,8 +241,9 @@ impl Teller {
         let cut = exec.arguments_cut || arguments.len() < exec.arguments.len();
         let digest = digest(exec, arguments);
         let before = scene.table.get(who.pid);
+        let users = before.and_then(users_of);
         if before.is_some_and(|known| is_told(known, at, digest)) {
-            return Ok(());
+            return self.gained(exec, users, scene, tell);
         }
         let (ppid, parent_start) = match before {
             Some(known) => (known.ppid, known.parent_start),
@@ -246,6 +269,7 @@ impl Teller {
             tell(event(EventType::Changed, at, record))?;
         }
         scene.table.put(who.pid, known);
+        self.gained(exec, users, scene, tell)?;
         match answer {
             Some(version) if self.awaited.len() < MAX_AWAITED => {
                 self.awaited.insert(who.pid, (start_ticks, version));
@@ -275,6 +299,7 @@ impl Teller {
             ppid: who.parent,
             parent_start: who.parent_start.map(|start| scene.ticks(start)),
             uid: Some(who.uid),
+            euid: Some(who.euid),
             name: escape_bytes(who.name),
             ..Known::default()
         });

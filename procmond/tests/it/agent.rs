@@ -20,23 +20,23 @@ use std::time::{Duration, Instant};
 use testkit::{Child, Signal};
 use tokio::task::JoinHandle;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Agent {
+pub(crate) struct Agent {
     client: Client,
     broker: JoinHandle<()>,
     registrations: Requests,
     events: Subscription,
-    registered: Vec<RegisterCollector>,
+    pub(crate) registered: Vec<RegisterCollector>,
     /// In the order in which they came, without repetition.
-    items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
     /// The next sequence of each epoch.
     next: Vec<(Vec<u8>, u64)>,
 }
 
 impl Agent {
     /// An agent on `<dir>/data/run/agent.sock`, and a token for procmond.
-    async fn start(dir: &Path) -> (Self, Token) {
+    pub(crate) async fn start(dir: &Path) -> (Self, Token) {
         let config = BrokerConfig::new(dir.join("data/run/agent.sock"), dir.join("sessions"));
         let deadline = Instant::now() + PATIENCE;
         let broker = loop {
@@ -58,7 +58,7 @@ impl Agent {
     }
 
     /// Takes and acknowledges what comes until an item is what is waited for; answers its place.
-    async fn until(&mut self, what: &str, is_it: impl Fn(&Item) -> bool) -> usize {
+    pub(crate) async fn until(&mut self, what: &str, is_it: impl Fn(&Item) -> bool) -> usize {
         let (mut looked_at, deadline) = (0, Instant::now() + PATIENCE);
         loop {
             if let Some(at) = self.items[looked_at..].iter().position(&is_it) {
@@ -126,7 +126,7 @@ fn scanning(dir: &Path, token: &str) -> Child {
     scanning_with(dir, token, &[])
 }
 
-fn scanning_with(dir: &Path, token: &str, variables: &[(&str, &str)]) -> Child {
+pub(crate) fn scanning_with(dir: &Path, token: &str, variables: &[(&str, &str)]) -> Child {
     let mut command = procmond(dir);
     // Scans alone, which tests can count; what the kernel tells is tested with the real agent.
     command.env("PROCMOND_PROCMOND__SOURCE", "poll");

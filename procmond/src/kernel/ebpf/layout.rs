@@ -82,7 +82,7 @@ fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
     let (who, _) = who(&mut cursor, at)?;
     let [mnt, net, uts, ipc, cgroup, pid, user, _] = cursor.u32s()?;
     let [inode, size, modified, changed] = [cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?];
-    let [modified_ns, changed_ns, device, links, _mode, unlinked] = cursor.u32s()?;
+    let [modified_ns, changed_ns, device, links, mode, unlinked] = cursor.u32s()?;
     let (argued, environment_bytes) = (cursor.u64()?, cursor.u64()?);
     let lengths: [u32; 6] = cursor.u32s()?;
     let mut parts = [&b""[..]; 6];
@@ -114,6 +114,7 @@ fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
             // Since 6.13 the highest bit says that somebody has asked for the time.
             changed: (changed.cast_signed(), changed_ns & 0x7fff_ffff),
         }),
+        mode: Some(mode),
         image_unlinked: links == 0 || unlinked & PROGRAM_UNLINKED != 0,
         path: path(names),
         cwd,
@@ -154,6 +155,14 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn u64(&mut self) -> Option<u64> {
         self.take(8)?.try_into().ok().map(u64::from_ne_bytes)
+    }
+
+    pub(super) fn u16s<const N: usize>(&mut self) -> Option<[u16; N]> {
+        let mut numbers = [0; N];
+        for number in &mut numbers {
+            *number = self.take(2)?.try_into().ok().map(u16::from_ne_bytes)?;
+        }
+        Some(numbers)
     }
 
     pub(super) fn u32s<const N: usize>(&mut self) -> Option<[u32; N]> {

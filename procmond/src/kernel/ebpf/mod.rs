@@ -6,11 +6,19 @@
 //! Nobody is woken by an event: the ring is drained every few milliseconds, which costs next to nothing while little
 //! happens and little for each event while much does. What the ring had no room for is counted in the kernel.
 
+mod attach;
 mod layout;
+mod network;
 mod object;
+mod ring;
 mod roster;
+mod security;
 
+pub(crate) use attach::FeatureName;
+pub(crate) use network::{NETWORK_FEATURES, connection, network};
+pub(crate) use ring::Ring;
 pub(crate) use roster::{Member, Roster};
+pub(crate) use security::{SECURITY_FEATURES, deed, security};
 
 use super::{Exec, Feed, FeedError, Happening, Loss};
 use aya::maps::{Array, MapData, RingBuf};
@@ -160,6 +168,12 @@ impl Events {
             foreign: 0,
         })
     }
+}
+
+/// The error without the verifier's log.
+pub(crate) fn in_one_line(error: &LoadError) -> String {
+    tracing::debug!(error = error as &dyn std::error::Error, "eBPF programs cannot be loaded");
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 fn object_error(error: aya::EbpfError) -> LoadError {

@@ -56,7 +56,7 @@ fn drain(events: &mut Events, told: &mut BTreeMap<&'static str, u64>, by_process
                 Happening::Fork(who) => ("fork", (who.pid, who.start)),
                 Happening::Exec(exec) => ("exec", (exec.who.pid, exec.who.start)),
                 Happening::Exit(exit) => ("exit", (exit.who.pid, exit.who.start)),
-                Happening::Noticed(_) => panic!("eBPF knows more than pids"),
+                other => panic!("{other:?} is nothing of theirs"),
             };
             *told.entry(kind).or_default() += 1;
             by_process.entry(process).or_default().push_str(kind);
