@@ -51,6 +51,10 @@ bench *arguments:
 bench-store *arguments:
     cargo xtask bench-store {{ arguments }}
 
+# Compare what watching programs costs with auditd, bpftrace and nothing; needs root
+bench-exec *arguments:
+    cargo xtask bench-exec {{ arguments }}
+
 # Feed an agent for minutes; fails when its memory grows or anything is lost
 soak *arguments:
     cargo xtask soak {{ arguments }}

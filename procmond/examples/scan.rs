@@ -1,12 +1,15 @@
-//! What enumerating so many processes costs the thread that does it when every record is read whole, and where that goes:
+//! What enumerating so many processes costs the thread that does it, and where that goes:
 //!
 //! ```text
 //! cargo run --release -p procmond --example scan -- 10000
 //! ```
 //!
-//! The processes are its own, and end with it. The first scan meets them as the first scan of a boot does: the kernel has
-//! yet to make an entry for everything that is read of them. The second finds these entries. The third and the fourth are
-//! like them with other processes, and time each call.
+//! The processes are its own, and end with it. First every record is read whole. The first scan meets the processes as the first
+//! scan of a boot does: the kernel has yet to make an entry for everything that is read of them. The second finds these entries.
+//! The third and the fourth are like them with other processes, and time each call.
+//!
+//! Then all processes are looked at, as a later scan does, in turn by the kernel's iterators, by `/proc` and by `sysinfo`, which
+//! reads of each what a look shows: its state, user, command line, executable, processor time and memory.
 
 use procmond::Boot;
 use procmond::reader::{FileId, HostProc, Owner, ProcFs, Unreadable};
@@ -20,6 +23,10 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+
+/// How often all of them are looked at by each.
+const LOOKS: usize = 9;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let count = std::env::args().nth(1).map_or(Ok(1000), |count| count.parse())?;
@@ -39,7 +46,69 @@ fn main() -> Result<(), Box<dyn Error>> {
             writeln!(out, "{:>10.1?} a process for {call}", spent / processes)?;
         }
     }
+    for Looked { name, processes, cost } in looks()? {
+        writeln!(out, "a look by {name}: {processes} processes, {cost:.1?}, {:.2?} each", cost / processes.max(1))?;
+    }
     Ok(())
+}
+
+/// How all processes were looked at, how many there were the last time, and the median of what a look has cost its thread.
+struct Looked {
+    name: &'static str,
+    processes: u32,
+    cost: Duration,
+}
+
+/// All ways to look, in turn.
+fn looks() -> Result<[Looked; 4], Box<dyn Error>> {
+    let scanner =
+        || Ok::<_, Box<dyn Error>>(Scanner::new(HostProc::open(Path::new("/proc"))?, Boot::current()?, 256 * 1024));
+    let (mut iterators, mut proc) = (scanner()?.with_iterators()?, scanner()?);
+    let mut system = System::new();
+    let mut all: [(u32, Vec<Duration>); 4] = Default::default();
+    for round in 0..=LOOKS {
+        for (turn, (processes, costs)) in all.iter_mut().enumerate() {
+            let before = cpu();
+            *processes = match turn {
+                0 => look(&mut iterators)?,
+                1 => look(&mut proc)?,
+                2 => refresh(&mut system),
+                _ => refresh(&mut System::new()),
+            };
+            // What the first look finds nobody has looked at yet.
+            if round > 0 {
+                costs.push(cpu().saturating_sub(before));
+            }
+        }
+    }
+    let looked = |name, (processes, mut costs): (u32, Vec<Duration>)| {
+        costs.sort_unstable();
+        Looked { name, processes, cost: costs.get(LOOKS / 2).copied().unwrap_or_default() }
+    };
+    let [iterators, proc, reused, fresh] = all;
+    Ok([
+        looked("the kernel's iterators", iterators),
+        looked("/proc", proc),
+        looked("sysinfo, reused", reused),
+        looked("sysinfo, made anew", fresh),
+    ])
+}
+
+fn look(scanner: &mut Scanner<HostProc>) -> Result<u32, Box<dyn Error>> {
+    Ok(scanner.enumerate_processes(&mut Glances).map_err(|error| error.to_string())?.processes)
+}
+
+/// Single threaded: `sysinfo` is built without its feature that would spread this over threads.
+fn refresh(system: &mut System) -> u32 {
+    let kind = ProcessRefreshKind::nothing()
+        .without_tasks()
+        .with_cpu()
+        .with_memory()
+        .with_cmd(UpdateKind::Always)
+        .with_exe(UpdateKind::Always)
+        .with_user(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, kind);
+    u32::try_from(system.processes().len()).unwrap_or(u32::MAX)
 }
 
 /// How many processes there were, and what reading them has cost.
@@ -60,6 +129,22 @@ struct Whole;
 impl Visitor for Whole {
     fn wants(&mut self, _: &Glance<'_>) -> Result<bool, Interrupted> {
         Ok(true)
+    }
+
+    fn observed(&mut self, _: Observed<'_>) -> Result<(), Interrupted> {
+        Ok(())
+    }
+
+    fn unreadable(&mut self, _: u32) {}
+}
+
+/// Looks at everything and wants nothing more.
+struct Glances;
+
+impl Visitor for Glances {
+    fn wants(&mut self, glance: &Glance<'_>) -> Result<bool, Interrupted> {
+        std::hint::black_box(glance);
+        Ok(false)
     }
 
     fn observed(&mut self, _: Observed<'_>) -> Result<(), Interrupted> {

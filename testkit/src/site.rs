@@ -86,6 +86,13 @@ impl Site {
         self
     }
 
+    /// The same with the programs of this directory, which stays where it is.
+    #[must_use]
+    pub fn with_programs(mut self, dir: &Path) -> Self {
+        self.programs = Some(dir.to_path_buf());
+        self
+    }
+
     /// The same with the programs in a directory of the site, `programs`: what is not there yet is linked from where it was
     /// built, so that one can be put into another's place first.
     pub fn with_own_programs(mut self) -> Result<Self, Failure> {

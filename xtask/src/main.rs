@@ -1,5 +1,5 @@
 //! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask measure`,
-//! `cargo xtask bench-store`, `cargo xtask soak`, `cargo xtask boundaries`.
+//! `cargo xtask bench-store`, `cargo xtask bench-exec`, `cargo xtask spawn`, `cargo xtask soak`, `cargo xtask boundaries`.
 //!
 //! They build on what the programs print and on nothing inside them; the one exception is the process key, which the demo
 //! computes from `/proc` itself.
@@ -10,11 +10,13 @@ mod demo;
 mod interrupt;
 mod measure;
 mod programs;
+mod spawn;
 mod up;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write as _};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,6 +75,53 @@ enum Command {
         #[arg(long, default_value = "release")]
         profile: String,
     },
+    /// Compare what watching programs that are started costs with other watchers and with none, and print Markdown tables
+    ///
+    /// Needs root. auditd and bpftrace are measured where they are installed and nobody else uses them.
+    BenchExec {
+        /// Starts in a second, or `full` for as many as this host starts
+        #[arg(long, value_delimiter = ',', default_value = "10,100,333,1000,full")]
+        rates: Vec<measure::Rate>,
+        /// Each load lasts so long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// Everything is measured so often
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Alerts whose way is timed; 0 for none
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(..=10_000))]
+        alerts: u32,
+        /// Source files of the project that is compiled; 0 for no compilation
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(..=10_000))]
+        files: u32,
+        /// It is compiled so often in each round
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        compilations: u32,
+        /// The profile of cargo in which the programs are built
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Take the programs of this directory instead
+        #[arg(long, conflicts_with = "profile")]
+        programs: Option<PathBuf>,
+        /// Use the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+    },
+    /// Start a program again and again, each time with an argument of its own, and print what came of it as JSON
+    Spawn {
+        /// Starts in a second; without it as many as this host starts
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        rate: Option<u32>,
+        /// For so long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+        /// What the argument of each start begins with
+        #[arg(long, default_value = "spawn")]
+        run: String,
+        /// The program
+        #[arg(default_value = "/bin/true")]
+        program: PathBuf,
+    },
     /// Feed an agent at a steady rate, print its memory each minute, and fail when it grows or anything is lost
     Soak {
         /// Events in a second
@@ -119,6 +168,14 @@ fn main() -> ExitCode {
         }
         Command::BenchStore { events, profile } => {
             bench::run(&profile, &["compare".to_owned(), format!("--events={events}")])
+        }
+        Command::BenchExec { rates, seconds, rounds, alerts, files, compilations, profile, programs, no_build } => {
+            let build = !no_build;
+            let exec = measure::Exec { rates, seconds, rounds, alerts, files, compilations, profile, programs, build };
+            measure::exec(&exec, &mut out)
+        }
+        Command::Spawn { rate, seconds, run, program } => {
+            spawn::run(&spawn::Load { run, rate: rate.and_then(NonZeroU32::new), seconds, program }, &mut out)
         }
         Command::Soak { rate, minutes, profile, no_build } => {
             measure::soak(&measure::Soak { rate, minutes, profile, build: !no_build }, &mut out)

@@ -22,7 +22,8 @@ pub(crate) use observe::{Look, UNLIKE, look_digest, usage};
 pub(crate) use predecessors::Predecessors;
 
 use crate::hashing::Hashes;
-use crate::kernel::ebpf::Roster;
+use crate::kernel;
+use crate::kernel::ebpf::{self, Roster};
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
@@ -36,6 +37,7 @@ use parents::Parents;
 use roll_call::Stop;
 use rustix::io::Errno;
 use std::error::Error;
+use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -118,6 +120,25 @@ impl<P: ProcFs> Scanner<P> {
     pub(crate) fn in_the_name_of(mut self, source: &'static str) -> Self {
         self.aids.source = source;
         self
+    }
+
+    /// The same, with the first look at every process from the kernel's iterators: what it sees is the same, and costs no system
+    /// calls for each process.
+    ///
+    /// # Errors
+    /// Where no eBPF program can be loaded; it says what is missing.
+    pub fn with_iterators(self) -> io::Result<Self> {
+        // Of all this they need the namespace alone.
+        let options = kernel::Options {
+            ring_bytes: 0,
+            max_arguments: 0,
+            environment: false,
+            pid_namespace: kernel::pid_namespace()?,
+            page_size: self.aids.boot.page_size,
+        };
+        let types = ebpf::kernel_types().map_err(io::Error::other)?;
+        let roster = Roster::load(&types, &options).map_err(io::Error::other)?;
+        Ok(self.calling(Some(Box::new(roster))))
     }
 
     /// The same, with what gives the first look at every process.

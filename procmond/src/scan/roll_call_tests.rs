@@ -2,8 +2,6 @@
 
 use super::*;
 use crate::boot::Boot;
-use crate::kernel;
-use crate::kernel::ebpf::{Options, kernel_types};
 use crate::reader::HostProc;
 use crate::scan::{Interrupted, ProcessCollector as _, Scanner};
 use daemoneye_lib::proto::common::ProcessRecord;
@@ -33,26 +31,15 @@ impl Visitor for All {
     fn unreadable(&mut self, _: u32) {}
 }
 
-fn scan(roster: Option<Box<Roster>>) -> BTreeMap<(u32, String), ProcessRecord> {
+fn scan(iterators: bool) -> BTreeMap<(u32, String), ProcessRecord> {
     let proc = HostProc::open(Path::new("/proc")).unwrap();
     let boot = Boot { time_ns: 0, ..Boot::current().unwrap() };
-    let iterates = roster.is_some();
-    let mut scanner = Scanner::new(proc, boot, 1 << 18).calling(roster);
+    let scanner = Scanner::new(proc, boot, 1 << 18);
+    let mut scanner = if iterators { scanner.with_iterators().unwrap() } else { scanner };
     let mut all = All::default();
     scanner.enumerate_processes(&mut all).unwrap();
-    assert_eq!(scanner.roster.is_some(), iterates, "the iterators gave out");
+    assert_eq!(scanner.roster.is_some(), iterators, "the iterators gave out");
     all.0
-}
-
-fn roster() -> Box<Roster> {
-    let options = Options {
-        ring_bytes: 4096,
-        max_arguments: 1 << 18,
-        environment: true,
-        pid_namespace: kernel::pid_namespace().unwrap(),
-        page_size: 4096,
-    };
-    Box::new(Roster::load(&kernel_types().unwrap(), &options).unwrap())
 }
 
 /// A record without what moves from one look to the next.
@@ -123,8 +110,8 @@ fn iterators_and_proc_give_the_same_rows() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut crowd = crowd(dir.path());
-    let iterated = scan(Some(roster()));
-    let read = scan(None);
+    let iterated = scan(true);
+    let read = scan(false);
     let own: Vec<u32> = crowd.iter().map(|child| child.0.id()).collect();
     let (mut compared, mut ours) = (0, 0);
     for (process, expected) in &read {
@@ -137,7 +124,7 @@ fn iterators_and_proc_give_the_same_rows() {
         if still(found) == still(expected) {
             compared += 1;
         } else {
-            let again = scan(Some(roster()));
+            let again = scan(true);
             let again = again.get(process).map(still);
             assert!(again.is_none_or(|again| again == still(expected)), "{found:#?}\n{expected:#?}");
         }

@@ -9,6 +9,8 @@
 mod builds;
 mod crowd;
 mod enumeration;
+mod exec;
+mod listened;
 mod peer;
 mod soak;
 mod stages;
@@ -19,6 +21,7 @@ mod usage;
 use crate::interrupt::Interrupt;
 use crate::programs;
 use crowd::Crowd;
+pub(crate) use exec::{Exec, Rate, run as exec};
 pub(crate) use soak::{Soak, run as soak};
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;

@@ -4,6 +4,7 @@
 //! host's clock. Processes start at moments spread evenly over the scan interval, because what follows an alert
 //! immediately always waits for a whole one.
 
+use super::listened::{Listened, alert_on};
 use super::table::{Table, ms, percentile};
 use super::wait;
 use crate::demo::SLEEP_VERB;
@@ -11,12 +12,8 @@ use crate::interrupt::Interrupt;
 use crate::programs;
 use daemoneye_lib::models::time;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::process::Command;
 use std::time::Duration;
 use testkit::{Child, Failure, Site, workspace_root};
 
@@ -34,8 +31,6 @@ format = "jsonl"
 "#;
 /// The shipped rule that the processes match; it takes each file for another alert.
 const RULE: &str = "linux-hidden-executable-in-temp";
-/// Lines of the agent that wait for us; when there are more, its sink waits.
-const LINES: usize = 1024;
 
 /// What ends at each moment of an event's way.
 const STAGES: [&str; 6] = [
@@ -83,59 +78,34 @@ struct Told {
     runs: Vec<i64>,
 }
 
-/// A running agent whose lines are read as they come. It ends with this, and what it started with its site.
-struct Agent {
-    process: std::process::Child,
-    lines: Receiver<(i64, String)>,
-    log: PathBuf,
-    site: Site,
-}
+/// The agent that tells of them.
+struct Agent(Listened);
 
 impl Agent {
     fn start(interrupt: &Interrupt) -> Result<Self, Failure> {
         let site = Site::new()?.with_rules(&workspace_root().join("rules")).with_config(CONFIG)?;
-        let cannot = |error: std::io::Error| Failure::new(format!("cannot start the agent: {error}"));
-        let log = site.root().join("log");
-        let mut command = site.agent()?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).map_err(cannot)?);
-        let mut process = command.process_group(0).spawn().map_err(cannot)?;
-        let (sender, lines) = sync_channel(LINES);
-        let stdout = process.stdout.take();
-        std::thread::spawn(move || {
-            for line in stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines()).map_while(Result::ok) {
-                if sender.send((time::now_ns(), line)).is_err() {
-                    return;
-                }
-            }
-        });
-        let agent = Self { process, lines, log, site };
-        wait("the first scan", interrupt, || Ok(matches!(agent.site.cli(&["health"])?.status, 0 | 3).then_some(())))?;
-        Ok(agent)
+        Listened::start(site, interrupt).map(Self)
     }
 
     /// Starts a process whose file nobody has run yet, and waits for the line about it.
     fn alert_on_new_process(&self, number: u32, interrupt: &Interrupt) -> Result<Told, Failure> {
-        let mut command = Command::new(hidden_program(self.site.root(), number)?);
+        let mut command = Command::new(hidden_program(self.0.site().root(), number)?);
         command.args([SLEEP_VERB, "600"]);
         let process = Child::spawn(command)?;
         let started = time::now_ns();
-        let (read, alert) =
-            wait("an alert", interrupt, || match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok((read, line)) => Ok(alert_on(&line, process.pid()).map(|alert| (read, alert))),
-                Err(RecvTimeoutError::Timeout) => Ok(None),
-                Err(RecvTimeoutError::Disconnected) => {
-                    Err(Failure::new(format!("the agent has ended:\n{}", self.log())))
-                }
-            })?;
+        let (read, alert) = wait("an alert", interrupt, || {
+            let line = self.0.line(Duration::from_millis(100))?;
+            Ok(line.and_then(|(read, line)| alert_on(&line, RULE, process.pid()).map(|alert| (read, alert))))
+        })?;
         let runs =
-            self.rows(&format!("SELECT run_time FROM detection.runs WHERE rule_id = '{RULE}' AND matches > 0"))?;
+            self.0.rows(&format!("SELECT run_time FROM detection.runs WHERE rule_id = '{RULE}' AND matches > 0"))?;
         Ok(Told { started, read, alert, runs: runs.iter().filter_map(|run| moment(run, "run_time")).collect() })
     }
 
     /// The way of each alert's event, pieced together from what the programs have noted by now.
     fn ways(&self, told: &[Told]) -> Result<Vec<Way>, Failure> {
-        let log: Vec<Value> = self.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let seen = self.rows("SELECT event_id, event_time FROM processes.events WHERE event_type = 'seen'")?;
+        let log: Vec<Value> = self.0.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let seen = self.0.rows("SELECT event_id, event_time FROM processes.events WHERE event_type = 'seen'")?;
         let way = |told: &Told| {
             let event_id = told.alert.get("event_ids")?.get(0)?.as_str()?;
             let (epoch, sequence) = event_id.rsplit_once('-')?;
@@ -156,28 +126,10 @@ impl Agent {
             Some([told.started, moment(seen, "event_time")?, published, stored, evaluated, handed, told.read])
         };
         let all = told.iter().map(|told| {
-            way(told).ok_or_else(|| Failure::new(format!("its way cannot be followed: {}\n{}", told.alert, self.log())))
+            way(told)
+                .ok_or_else(|| Failure::new(format!("its way cannot be followed: {}\n{}", told.alert, self.0.log())))
         });
         all.collect()
-    }
-
-    fn rows(&self, sql: &str) -> Result<Vec<Value>, Failure> {
-        let output = self.site.cli(&["query", sql, "--format", "jsonl"])?;
-        match output.status {
-            0 | 3 => Ok(output.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
-            _ => Err(Failure::new(format!("the query {sql} ended with {output:?}"))),
-        }
-    }
-
-    fn log(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 
@@ -190,11 +142,6 @@ fn hidden_program(dir: &Path, number: u32) -> Result<PathBuf, Failure> {
     std::fs::hard_link(&original, &path)
         .map_err(|error| Failure::new(format!("cannot link this program to {}: {error}", path.display())))?;
     Ok(path)
-}
-
-fn alert_on(line: &str, pid: u32) -> Option<Value> {
-    let alert: Value = serde_json::from_str(line).ok()?;
-    (text(&alert, "rule_id") == RULE && number(&alert, "pid") == u64::from(pid)).then_some(alert)
 }
 
 fn moment(row: &Value, column: &str) -> Option<i64> {
@@ -218,12 +165,5 @@ mod tests {
         let ways = [[0, 500, 501, 510, 511, 515, 520].map(|ms| ms * 1_000_000); 3];
         assert_eq!(spread("stored", &ways, 2, 3), ["stored", "9.00 ms", "9.00 ms"]);
         assert_eq!(spread("all", &ways, 0, STAGES.len()), ["all", "520 ms", "520 ms"]);
-    }
-
-    #[test]
-    fn other_lines_and_other_alerts_are_passed_over() {
-        let line = format!(r#"{{"rule_id":"{RULE}","pid":7}}"#);
-        assert!(alert_on(&line, 7).is_some());
-        assert!(alert_on(&line, 8).is_none() && alert_on("DaemonEye monitors this host", 7).is_none());
     }
 }

@@ -3,6 +3,7 @@
 
 mod demo;
 mod docs;
+mod spawn;
 mod up;
 
 use std::process::Command;
