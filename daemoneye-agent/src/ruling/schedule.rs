@@ -131,7 +131,7 @@ impl Scheduler {
             excepted,
             failure: failure.clone(),
             cost,
-            degraded_reasons: doubts.clone(),
+            degraded_reasons: doubts.as_slice().into(),
             ..Outcome::default()
         };
         let noted = self.engine.record().note(&rule.rule.id, outcome, Budget::of_run(schedule));
