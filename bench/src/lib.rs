@@ -48,12 +48,32 @@ pub struct Host {
     step: i64,
     next_pid: u32,
     running: VecDeque<ProcessRecord>,
+    /// Where each process forks, executes and exits: what happens next.
+    life: Option<Life>,
+}
+
+/// What has happened to the newest process.
+enum Life {
+    Nothing,
+    Forked(Box<ProcessRecord>),
+    Executed(Box<ProcessRecord>),
 }
 
 impl Host {
     /// A host whose first event is at `start`, and its others `step` nanoseconds after each other.
     pub fn new(start: i64, step: i64) -> Self {
-        Self { random: 1, now: start, step, next_pid: 1_000, running: VecDeque::new() }
+        Self { random: 1, now: start, step, next_pid: 1_000, running: VecDeque::new(), life: None }
+    }
+
+    /// The same where each process forks, executes and exits before the next, beside fifty that stay.
+    #[must_use]
+    pub fn of_short_lives(mut self) -> Self {
+        while self.running.len() < 50 {
+            let record = self.start();
+            self.running.push_back(record);
+        }
+        self.life = Some(Life::Nothing);
+        self
     }
 
     /// The time of the newest event.
@@ -74,6 +94,9 @@ impl Host {
     /// The next event: a start, or an end of what runs.
     pub fn event(&mut self) -> ProcessEvent {
         self.now += self.step;
+        if let Some(life) = self.life.take() {
+            return self.next_of(life);
+        }
         let full = self.running.len() > 500;
         if full || (self.running.len() > 50 && self.below(2) == 0) {
             let index = usize::try_from(self.below(50)).unwrap_or(0);
@@ -91,6 +114,34 @@ impl Host {
         let record = self.start();
         self.running.push_back(record.clone());
         ProcessEvent { event_type: EventType::Exec.into(), event_time: self.now, process: Some(record) }
+    }
+
+    fn next_of(&mut self, life: Life) -> ProcessEvent {
+        let (kind, record) = match life {
+            Life::Nothing => {
+                let executed = Box::new(self.start());
+                let mut forked = executed.as_ref().clone();
+                // Until it executes, it is its parent's program.
+                forked.name.clone_from(&executed.parent_name);
+                forked.executable_path.clone_from(&executed.parent_executable_path);
+                forked.command_line.clone_from(&executed.parent_command_line);
+                self.life = Some(Life::Forked(executed));
+                (EventType::Fork, forked)
+            }
+            Life::Forked(executed) => {
+                let record = executed.as_ref().clone();
+                self.life = Some(Life::Executed(executed));
+                (EventType::Exec, record)
+            }
+            Life::Executed(mut record) => {
+                record.end_time = Some(self.now);
+                record.exit_code = Some(0);
+                record.collection_time = self.now;
+                self.life = Some(Life::Nothing);
+                (EventType::Exit, *record)
+            }
+        };
+        ProcessEvent { event_type: kind.into(), event_time: self.now, process: Some(record) }
     }
 
     fn start(&mut self) -> ProcessRecord {

@@ -15,11 +15,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tokio::time::sleep_until;
 
 /// The largest encoded item, in bytes, that a frame of the bus can carry together with its envelope.
 pub const MAX_ITEM: usize = 3_584 * 1024;
 pub(crate) const MAX_QUEUED_ITEMS: usize = 1024;
 const MAX_QUEUED_BYTES: usize = 4 * 1024 * 1024;
+/// How long the first item that waits may wait for others, unless the queue is full before.
+const BREATH: Duration = Duration::from_millis(2);
 
 /// The collector is stopping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -95,11 +98,18 @@ impl Sink {
         if state.phase == Phase::Closed {
             return Err(EmitError::Stopped);
         }
+        let is_first = state.items.is_empty();
+        if is_first {
+            state.waits_since = Instant::now();
+        }
         state.items.push_back(encoded);
         state.bytes += bytes;
         state.accepted += 1;
+        let is_full = state.is_full();
         drop(state);
-        self.0.arrived.notify_one();
+        if is_first || is_full {
+            self.0.arrived.notify_one();
+        }
         Ok(())
     }
 
@@ -197,10 +207,29 @@ pub(crate) fn queue(max_item: usize, max_items: usize, epoch: Epoch, domains: Do
 }
 
 impl Intake {
-    /// Resolves when something waits in the queue, or the source observes otherwise than before. Cancelling it loses nothing.
+    /// Resolves when something has waited in the queue for a moment (what a source tells in one breath is spooled and sent
+    /// together), or the source observes otherwise than before. Cancelling it loses nothing.
     pub(crate) async fn ready(&self) {
-        while !self.0.lock().has_arrivals() {
-            self.0.arrived.notified().await;
+        loop {
+            let until = {
+                let state = self.0.lock();
+                if state.reported.is_news() {
+                    return;
+                }
+                match state.items.is_empty() {
+                    true => None,
+                    false if state.is_full() => return,
+                    false => Some(state.waits_since + BREATH),
+                }
+            };
+            let Some(until) = until else {
+                self.0.arrived.notified().await;
+                continue;
+            };
+            tokio::select! {
+                () = self.0.arrived.notified() => {}
+                () = sleep_until(until.into()) => return,
+            }
         }
     }
 
@@ -311,6 +340,8 @@ struct State {
     epoch: Epoch,
     max_items: usize,
     items: VecDeque<Vec<u8>>,
+    /// When the first of them came.
+    waits_since: Instant,
     bytes: usize,
     accepted: u64,
     settled: u64,
@@ -334,6 +365,7 @@ impl State {
             epoch,
             max_items,
             items: VecDeque::new(),
+            waits_since: Instant::now(),
             bytes: 0,
             accepted: 0,
             settled: 0,
@@ -345,14 +377,15 @@ impl State {
         }
     }
 
-    fn has_arrivals(&self) -> bool {
-        !self.items.is_empty() || self.reported.is_news()
-    }
-
     /// Whether an item of so many bytes may come in now. One that comes while stopping is the last there is to tell.
     fn takes(&self, bytes: usize) -> bool {
         let held = self.phase == Phase::Open && self.orders.paused();
         !held && self.has_room(bytes) && (self.items.is_empty() || !self.orders.over_budget)
+    }
+
+    /// Whether there is no room, or soon none.
+    fn is_full(&self) -> bool {
+        self.items.len() >= self.max_items || self.bytes > MAX_QUEUED_BYTES / 2
     }
 
     fn has_room(&self, bytes: usize) -> bool {

@@ -1,9 +1,13 @@
-//! The one way of an event through the agent: store, rules, alerts, acknowledgement.
+//! The one way of an event through the agent: rules, store, alerts, acknowledgement.
 //!
 //! ```text
-//! ingest ──batches──► append (commit) ──► rules ──► alerts (commit) ──► sinks, and whoever watches
-//!                                                        └──► acknowledgement to the collector
+//! ingest ──batches──► rules ──► append (commit) ──► alerts (commit) ──► sinks, and whoever watches
+//!                       │             ▲    └──► acknowledgement to the collector
+//!                       └── nothing ──┘ within a fifth of a second, with others
 //! ```
+//!
+//! A commit costs the same for one event as for hundreds, so batches in which no rule found anything wait for each other for
+//! at most [`COMMIT_EVERY`]. What a rule found is committed at once, with all that came before it.
 //!
 //! Crash windows. Before the first commit: nothing happened, the collector sends again. Between the commits: the rows are
 //! in the store behind the mark of what was evaluated, and go through the rules at the next start. After the second: the
@@ -14,7 +18,7 @@
 
 use crate::answering::completeness::{self, Limitation, RuleGaps};
 use crate::collecting::collectors::Collectors;
-use crate::collecting::ingest::names_of;
+use crate::collecting::ingest::{name_of, names_of};
 use crate::collecting::triggers;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
@@ -32,7 +36,7 @@ use daemoneye_lib::models::rows::{DeliveryRow, GapRow, TriggerRow};
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::Alert;
 use daemoneye_lib::proto::ipc::BatchAck;
-use daemoneye_lib::storage::{Appended, Arrived, OpenError, Store, StoreError};
+use daemoneye_lib::storage::{Appended, Arrived, Evaluated, OpenError, Store, StoreError, Understood};
 use prost::Message as _;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::mpsc;
@@ -41,13 +45,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::block_in_place;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 use tracing::Instrument as _;
 
-/// Items that are committed together, so that many small batches share the cost of a commit.
+/// How long batches wait for others with which they are committed.
+const COMMIT_EVERY: Duration = Duration::from_millis(200);
+/// Items after which nothing waits any more.
 const GROUP_ITEMS: usize = 1_024;
-/// Bytes that are committed together.
+/// Bytes after which nothing waits any more.
 const GROUP_BYTES: usize = 2 << 20;
+/// Epochs whose newest sequence is remembered here; of one that is forgotten the store is asked.
+const KNOWN_EPOCHS: usize = 64;
 /// Rows that are evaluated together after a crash.
 const CATCH_UP_ROWS: usize = 1_024;
 /// Between two attempts.
@@ -144,13 +152,57 @@ pub(crate) struct Pipeline {
     pub(crate) triggers: Sender<TriggerRow>,
     /// Everything before this row has been through the rules.
     pub(crate) evaluated: u64,
-    /// What `detection.runs` says of completeness, since when, and over events of which tables.
-    pub(crate) doubts: Vec<String>,
-    pub(crate) doubts_of: Option<(Instant, HashSet<Table>)>,
+    /// What `detection.runs` says of completeness over events of these tables (one bit each), and since when.
+    pub(crate) doubts: HashMap<u32, (Instant, Vec<String>)>,
     /// Between two attempts to deliver what is due.
     pub(crate) delivery_retry: Duration,
     /// Deliveries that a sink is busy with, and since when.
     pub(crate) under_way: HashMap<(String, String), Instant>,
+    /// What is not yet committed.
+    pub(crate) pending: Pending,
+}
+
+/// Batches that have been through the rules and are not yet committed.
+#[derive(Default)]
+pub(crate) struct Pending {
+    batches: Vec<Understood>,
+    items: usize,
+    bytes: usize,
+    /// When they are committed at the latest.
+    due: Option<Instant>,
+    /// What the rules found in them.
+    findings: Findings,
+    /// The newest time of an event in them.
+    newest: i64,
+    /// Through which sequence everything has been through the rules, by collector and epoch.
+    known: HashMap<(String, Epoch), u64>,
+}
+
+impl Pending {
+    /// Whether they are not to wait.
+    fn is_pressing(&self) -> bool {
+        let is_silent = self.findings.found.is_empty() && self.findings.failed.is_empty();
+        // Whatever else is told (a scan, a gap, a trigger) is told seldom, and somebody waits for it.
+        let of_events = self.batches.last().is_none_or(Understood::is_of_events);
+        !is_silent || !of_events || self.items >= GROUP_ITEMS || self.bytes >= GROUP_BYTES
+    }
+
+    fn add(&mut self, batch: Understood, findings: Findings) {
+        if let Some(last) = batch.last_sequence() {
+            let key = (batch.batch().collector.clone(), batch.batch().epoch);
+            if self.known.len() >= KNOWN_EPOCHS && !self.known.contains_key(&key) {
+                self.known.clear();
+            }
+            let known = self.known.entry(key).or_default();
+            *known = last.max(*known);
+        }
+        self.items += batch.batch().items.len();
+        self.bytes += batch.bytes();
+        self.due.get_or_insert_with(|| Instant::now() + COMMIT_EVERY);
+        self.findings.found.extend(findings.found);
+        self.findings.failed.extend(findings.failed);
+        self.batches.push(batch);
+    }
 }
 
 impl Pipeline {
@@ -162,8 +214,13 @@ impl Pipeline {
         let mut retry = interval(self.delivery_retry);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let due = self.pending.due;
             let first = tokio::select! {
                 first = batches.recv() => first,
+                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                    self.commit().await?;
+                    continue;
+                }
                 Some(sinks) = self.other_sinks.recv() => {
                     // Those of before deliver what they have taken on, and end.
                     self.storage.progress.note(|state| state.sink_troubles.retain(|name, _| sinks.has(name)));
@@ -181,25 +238,63 @@ impl Pipeline {
                 }
             };
             let Some(first) = first else { break };
-            let group = group(first, &mut batches);
-            let span = tracing::info_span!("pipeline", batches = names_of(&group));
-            self.take(&group).instrument(span).await?;
+            self.take(first).await?;
         }
+        self.commit().await?;
         // What is known to be evaluated need not be evaluated again at the next start.
         self.settle_deliveries().await?;
         block_in_place(|| self.storage.store.commit_alerts(&[], &[], self.evaluated))?;
         Ok(())
     }
 
-    async fn take(&mut self, group: &[Arrived]) -> Result<(), PipelineError> {
-        let (evaluated, began) = (self.evaluated, Instant::now());
-        let appended = self.storage.insist(|store| store.append(group, evaluated)).await?;
-        self.metrics.committed(group, &appended, began.elapsed());
+    /// Shows a batch to the rules; commits what has come so far when it is not to wait.
+    async fn take(&mut self, batch: Arrived) -> Result<(), PipelineError> {
+        let span = tracing::info_span!("pipeline", batches = name_of(&batch));
+        let batch = Understood::from(batch);
+        let through = self.known(&batch).await?;
+        let findings = self.evaluate(batch.events_after(through)).instrument(span).await?;
+        self.pending.add(batch, findings);
+        if self.pending.is_pressing() { self.commit().await } else { Ok(()) }
+    }
+
+    /// Through which sequence the batch's epoch has been through the rules.
+    async fn known(&mut self, batch: &Understood) -> Result<u64, PipelineError> {
+        let (collector, epoch) = (&batch.batch().collector, batch.batch().epoch);
+        if let Some(known) = self.pending.known.get(&(collector.clone(), epoch)) {
+            return Ok(*known);
+        }
+        // What waits here may be of it.
+        self.commit().await?;
+        let committed = self.storage.insist(|store| store.snapshot()?.committed(collector)).await?;
+        Ok(committed.into_iter().find(|(own, _)| *own == epoch).map_or(0, |(_, through)| through))
+    }
+
+    /// Commits what waits, raises what was found in it, and acknowledges it.
+    async fn commit(&mut self) -> Result<(), PipelineError> {
+        let known = std::mem::take(&mut self.pending.known);
+        let pending = std::mem::replace(&mut self.pending, Pending { known, ..Pending::default() });
+        if pending.batches.is_empty() {
+            return Ok(());
+        }
+        let span = tracing::info_span!("pipeline", batches = names_of(&pending.batches));
+        self.commit_all(pending).instrument(span).await
+    }
+
+    async fn commit_all(&mut self, pending: Pending) -> Result<(), PipelineError> {
+        let Pending { batches, findings, newest, .. } = pending;
+        // Rows in which something was found stay behind the mark until the alerts are committed too.
+        let is_silent = findings.found.is_empty() && findings.failed.is_empty();
+        let evaluated = if is_silent { Evaluated::All } else { Evaluated::Before(self.evaluated) };
+        let began = Instant::now();
+        let appended = self.storage.insist(|store| store.append(&batches, evaluated)).await?;
+        self.metrics.committed(&batches, &appended, began.elapsed());
         for (collector, epoch, through) in &appended.committed {
             tracing::debug!(%collector, %epoch, through, "committed");
         }
         self.trigger(&appended.triggers).await?;
-        self.evaluate(&appended.events, appended.next_row).await?;
+        self.evaluated = appended.next_row;
+        let events = batches.iter().flat_map(|batch| batch.events_after(0));
+        self.conclude(findings, events, newest).await?;
         self.settle_deliveries().await?;
         self.note(&appended);
         let bus = self.acknowledgements.clone();
@@ -233,36 +328,60 @@ impl Pipeline {
                 return Ok(());
             }
             tracing::info!(events = events.len(), "events of before the start go through the rules");
-            self.evaluate(&events, next_row).await?;
+            let findings = self.evaluate(&events).await?;
+            let newest = std::mem::take(&mut self.pending.newest);
+            self.conclude(findings, &events, newest).await?;
             self.storage.insist(|store| store.commit_alerts(&[], &[], next_row)).await?;
         }
     }
 
-    /// Runs the rules over new rows and commits what they find.
-    async fn evaluate(&mut self, events: &[IdentifiedEvent], next_row: u64) -> Result<(), PipelineError> {
-        let newest = events.iter().map(|event| event.event.time()).max().unwrap_or(0);
-        let tables: HashSet<Table> = events.iter().map(|event| event.event.table()).collect();
-        if self.doubts_of.as_ref().is_none_or(|(of, over)| of.elapsed() > DOUBTS || *over != tables) {
-            let (gaps, limitations) = self.doubts().await?;
-            self.doubts = completeness::reasons_at(&gaps, &limitations, tables.iter().copied(), newest);
-            self.doubts_of = Some((Instant::now(), tables));
+    /// Runs the rules over new events.
+    async fn evaluate(&mut self, events: &[IdentifiedEvent]) -> Result<Findings, PipelineError> {
+        if events.is_empty() {
+            return Ok(Findings::default());
         }
+        let newest = events.iter().map(|event| event.event.time()).max().unwrap_or(0);
+        self.pending.newest = newest.max(self.pending.newest);
+        let tables = Table::ALL
+            .iter()
+            .enumerate()
+            .filter(|(_, table)| events.iter().any(|event| event.event.table() == **table));
+        let tables: Vec<(usize, Table)> = tables.map(|(place, table)| (place, *table)).collect();
+        let key = tables.iter().fold(0, |bits, (place, _)| bits | 1 << place);
+        if self.doubts.get(&key).is_none_or(|(since, _)| since.elapsed() > DOUBTS) {
+            let (gaps, limitations) = self.doubts().await?;
+            let tables = tables.into_iter().map(|(_, table)| table);
+            let reasons = completeness::reasons_at(&gaps, &limitations, tables, newest);
+            self.doubts.insert(key, (Instant::now(), reasons));
+        }
+        let doubts = self.doubts.get(&key).map_or(&[][..], |(_, doubts)| doubts);
         let began = Instant::now();
-        let Findings { found, failed } = block_in_place(|| self.engine.execute_rules(events, &self.doubts));
+        let findings = block_in_place(|| self.engine.execute_rules(events, doubts));
         self.metrics.evaluated(began.elapsed());
-        tracing::debug!(events = events.len(), matches = found.len(), "evaluated");
-        self.evaluated = next_row;
+        tracing::debug!(events = events.len(), matches = findings.found.len(), "evaluated");
+        Ok(findings)
+    }
+
+    /// Notes what rules could not look at in these events, and commits what they found.
+    async fn conclude<'e>(
+        &mut self,
+        Findings { found, failed }: Findings,
+        events: impl IntoIterator<Item = &'e IdentifiedEvent>,
+        newest: i64,
+    ) -> Result<(), PipelineError> {
         for (rule, why) in failed {
             self.note_failure(&rule, &why, newest).await?;
         }
         if found.is_empty() {
             return Ok(());
         }
-        let places: HashMap<&str, (i64, Table)> =
-            events.iter().map(|event| (event.event_id.as_str(), (event.event.time(), event.event.table()))).collect();
+        let wanted: HashSet<&str> = found.iter().map(|(_, found)| found.event_id.as_str()).collect();
+        let matched = events.into_iter().filter(|event| wanted.contains(event.event_id.as_str()));
+        let places: HashMap<String, (i64, Table)> =
+            matched.map(|event| (event.event_id.clone(), (event.event.time(), event.event.table()))).collect();
         let (gaps, limitations) = self.doubts().await?;
         let found = found.into_iter().map(|(rule, found)| {
-            let place = places.get(found.event_id.as_str()).copied();
+            let place = places.get(&found.event_id).copied();
             let (moment, table) = place.unwrap_or((newest, Table::ProcessEvents));
             let doubts = completeness::reasons_at(&gaps, &limitations, [table], moment);
             Suspicion { rule, found, moment, doubts }
@@ -273,6 +392,8 @@ impl Pipeline {
     /// What a scheduled rule found becomes alerts as everything else does.
     async fn take_scheduled(&mut self, found: Found) -> Result<(), PipelineError> {
         let Found { rule, matches, failed, time, doubts, committed } = found;
+        // The mark of what was evaluated is moved by alerts too: it must not pass what is not committed.
+        self.commit().await?;
         if let Some(why) = failed {
             self.note_failure(&rule.id, &why, time).await?;
         }
@@ -416,7 +537,7 @@ impl Pipeline {
             self.collectors.committed(collector, Some(*until), scans);
         }
         self.storage.progress.note(|state| {
-            state.events += appended.events.len() as u64;
+            state.events += appended.stored.iter().sum::<u64>();
             if let Some(scan) = scans.last() {
                 state.last_scan_processes = Some(scan.scan.processes);
             }
@@ -431,20 +552,6 @@ struct Suspicion {
     moment: i64,
     /// Why something may be missing around it.
     doubts: Vec<String>,
-}
-
-/// What has arrived by now, up to the bounds of one commit.
-fn group(first: Arrived, batches: &mut Receiver<Arrived>) -> Vec<Arrived> {
-    let size = |batch: &Arrived| batch.items.iter().map(Vec::len).sum::<usize>();
-    let (mut items, mut bytes) = (first.items.len(), size(&first));
-    let mut group = vec![first];
-    while items < GROUP_ITEMS && bytes < GROUP_BYTES {
-        let Ok(next) = batches.try_recv() else { break };
-        items += next.items.len();
-        bytes += size(&next);
-        group.push(next);
-    }
-    group
 }
 
 async fn acknowledge(bus: &Client, committed: Vec<(String, Epoch, u64)>) {

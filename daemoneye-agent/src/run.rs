@@ -18,7 +18,7 @@ use crate::collecting::triggers::{self, Triggers};
 use crate::feed::Feed;
 use crate::metrics::{Metrics, Sources};
 use crate::os::{self, SignalKind, signal};
-use crate::pipeline::{DELIVERY_RETRY, Persistence, Pipeline, PipelineError, Progress};
+use crate::pipeline::{DELIVERY_RETRY, Pending, Persistence, Pipeline, PipelineError, Progress};
 use crate::reload::{Reload, ReloadState};
 use crate::ruling::keeper::{self, Keeper};
 use crate::ruling::requests::{Switch, TrialServer};
@@ -253,10 +253,10 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         scheduled,
         triggers: triggers_to,
         evaluated: store.snapshot()?.evaluated()?,
-        doubts: Vec::new(),
-        doubts_of: None,
+        doubts: std::collections::HashMap::new(),
         delivery_retry: if test_mode { DELIVERY_RETRY / 10 } else { DELIVERY_RETRY },
         under_way: std::collections::HashMap::new(),
+        pending: Pending::default(),
     };
     let mut reload = Reload {
         rereader: anew.rereader,
@@ -295,7 +295,9 @@ async fn monitor(loaded: Loaded, anew: Anew, config_file: Option<PathBuf>, statu
         store: store.path().to_owned(),
         queue: to_pipeline.downgrade(),
     };
-    let mut pipeline = tokio::spawn(pipeline.run(batches));
+    // A thread of its own: it blocks at each commit, and going from one that must not to one that may costs more than an event.
+    let here = tokio::runtime::Handle::current();
+    let mut pipeline = tokio::task::spawn_blocking(move || here.block_on(pipeline.run(batches)));
     let ingest = Ingest {
         events: events.subscribe_with("events.#", COLLECTOR_CREDIT).await?,
         pipeline: to_pipeline,

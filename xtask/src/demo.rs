@@ -131,7 +131,8 @@ fn found_by_key(monitor: &Monitor, key: &str, pid: u32) -> Result<(), Failure> {
 }
 
 fn no_gaps(monitor: &Monitor) -> Result<(), Failure> {
-    let gaps = monitor.rows(&["query", "SELECT * FROM system.gaps WHERE kind <> 'polling' AND kind NOT LIKE 'without%'"])?;
+    let gaps =
+        monitor.rows(&["query", "SELECT * FROM system.gaps WHERE kind <> 'polling' AND kind NOT LIKE 'without%'"])?;
     if gaps.is_empty() { Ok(()) } else { Err(Failure::new(format!("{gaps:?}"))) }
 }
 

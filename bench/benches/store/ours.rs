@@ -8,7 +8,7 @@ use daemoneye_lib::detection::source::{Batches, SourceError, TableSource, Wanted
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::event::Epoch;
-use daemoneye_lib::storage::{Arrived, Snapshot, Store, TimeRange};
+use daemoneye_lib::storage::{Arrived, Evaluated, Snapshot, Store, TimeRange, Understood};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub(crate) fn run(dir: &Path, events: u64) {
             items,
         };
         let started = Instant::now();
-        evaluated = store.append(&[batch], evaluated).unwrap().next_row;
+        evaluated = store.append(&[Understood::from(batch)], Evaluated::Before(evaluated)).unwrap().next_row;
         spent += started.elapsed();
     }
     store.commit_alerts(&[], &[], evaluated).unwrap();

@@ -1,4 +1,6 @@
-//! A collector that makes up events at a steady rate, for `cargo xtask soak`: the setting `rate` says how many in a second.
+//! A collector that makes up events at a steady rate, for `cargo xtask soak`: the setting `rate` says how many in a second,
+//! `lots` in how many lots, and `lives` that each process forks, executes a program and exits, one after the other, as the
+//! kernel tells it of a script's commands.
 //!
 //! When the agent is slow it tells them later, and none of them is left out.
 
@@ -27,24 +29,58 @@ impl EventSource for Load {
     }
 
     fn run(self: Box<Self>, sink: Sink) -> Result<(), SourceError> {
-        let settings = sink.settings();
-        let json: serde_json::Value = serde_json::from_str(&settings.json)?;
-        let rate = json.get("rate").and_then(serde_json::Value::as_u64).unwrap_or(2_000);
-        sink.settled(settings.version, Ok(()));
-        let step = i64::try_from(1_000_000_000 / rate.max(1))?;
-        let mut host = Host::new(now_ns(), step);
-        let (began, mut told) = (Instant::now(), 0);
+        let mut load = Lots::new(&sink)?;
         while !sink.stopped() {
-            let due = u64::try_from(began.elapsed().as_millis())?.saturating_mul(rate) / 1_000;
-            host.set_now(now_ns() - step * i64::try_from(due.saturating_sub(told))?);
-            while told < due {
-                sink.emit(CollectedItem { item: Some(Item::Process(host.event())) })?;
-                told += 1;
+            // The agent sends the settings when it has this collector registered: until then the load is the usual one.
+            if sink.settings().version != load.version {
+                load = Lots::new(&sink)?;
             }
-            sink.pause(Duration::from_millis(1_000 / LOTS))?;
+            load.tell(&sink)?;
+            sink.pause(Duration::from_millis(1_000 / load.lots))?;
         }
         Ok(())
     }
+}
+
+/// A steady load from one moment on.
+struct Lots {
+    version: u64,
+    rate: u64,
+    lots: u64,
+    host: Host,
+    began: Instant,
+    told: u64,
+}
+
+impl Lots {
+    fn new(sink: &Sink) -> Result<Self, SourceError> {
+        let settings = sink.settings();
+        let json: serde_json::Value = serde_json::from_str(&settings.json)?;
+        let number = |name: &str| json.get(name).and_then(serde_json::Value::as_u64);
+        let (rate, lots) = (number("rate").unwrap_or(2_000).max(1), number("lots").unwrap_or(LOTS).clamp(1, 1_000));
+        sink.settled(settings.version, Ok(()));
+        let mut host = Host::new(now_ns(), step(rate)?);
+        if json.get("lives").and_then(serde_json::Value::as_bool) == Some(true) {
+            host = host.of_short_lives();
+        }
+        Ok(Self { version: settings.version, rate, lots, host, began: Instant::now(), told: 0 })
+    }
+
+    /// Tells what is due.
+    fn tell(&mut self, sink: &Sink) -> Result<(), SourceError> {
+        let due = u64::try_from(self.began.elapsed().as_millis())?.saturating_mul(self.rate) / 1_000;
+        self.host.set_now(now_ns() - step(self.rate)? * i64::try_from(due.saturating_sub(self.told))?);
+        while self.told < due {
+            sink.emit(CollectedItem { item: Some(Item::Process(self.host.event())) })?;
+            self.told += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Nanoseconds between two events.
+fn step(rate: u64) -> Result<i64, SourceError> {
+    Ok(i64::try_from(1_000_000_000 / rate)?)
 }
 
 fn main() -> ExitCode {

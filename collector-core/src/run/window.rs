@@ -4,8 +4,9 @@ use daemoneye_lib::models::event::Epoch;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Unacknowledged batches, at most. A slow agent holds the publisher here, and the spool grows instead.
-const BATCHES: usize = 4;
+/// Unacknowledged batches, at most. A slow agent holds the publisher here, and the spool grows instead. The agent acknowledges
+/// five times a second; what comes in the meantime is to be with its rules at once.
+const BATCHES: usize = 16;
 /// An agent that acknowledges nothing for so long is connected anew.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,7 +66,8 @@ mod tests {
         let (old, new) = (Epoch([1; 16]), Epoch([2; 16]));
         let now = Instant::now();
         let mut window = Window::new(PATIENCE);
-        for (epoch, last) in [(old, 10), (old, 20), (new, 5), (new, 15)] {
+        let more = (0..BATCHES as u64 - 4).map(|more| (new, 16 + more));
+        for (epoch, last) in [(old, 10), (old, 20), (new, 5), (new, 15)].into_iter().chain(more) {
             assert!(window.has_room());
             window.sent(epoch, last, now);
         }
@@ -75,7 +77,7 @@ mod tests {
         window.acknowledged(old, 30, now);
         window.acknowledged(new, 14, now);
         assert!(!window.is_empty());
-        window.acknowledged(new, 15, now);
+        window.acknowledged(new, 15 + BATCHES as u64, now);
         assert!(window.is_empty());
     }
 

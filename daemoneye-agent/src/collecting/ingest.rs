@@ -16,7 +16,7 @@ use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::ipc::{
     CollectorStatus, CommittedThrough, EventBatch, RegisterCollector, RegisterReply, RequestError, RequestErrorKind,
 };
-use daemoneye_lib::storage::{Arrived, Store, StoreError};
+use daemoneye_lib::storage::{Arrived, Store, StoreError, Understood};
 use daemoneye_lib::telemetry::batch_id;
 use prost::Message as _;
 use std::sync::Arc;
@@ -68,8 +68,8 @@ impl Ingest {
 }
 
 /// What a group of batches is called, as far as a line of the log has room.
-pub(crate) fn names_of(group: &[Arrived]) -> String {
-    let mut names: Vec<String> = group.iter().take(MAX_NAMES).map(name_of).collect();
+pub(crate) fn names_of(group: &[Understood]) -> String {
+    let mut names: Vec<String> = group.iter().take(MAX_NAMES).map(|batch| name_of(batch.batch())).collect();
     if group.len() > MAX_NAMES {
         names.push(format!("and {} more", group.len() - MAX_NAMES));
     }
@@ -77,7 +77,7 @@ pub(crate) fn names_of(group: &[Arrived]) -> String {
 }
 
 /// What the logs of its collector call a batch.
-fn name_of(batch: &Arrived) -> String {
+pub(crate) fn name_of(batch: &Arrived) -> String {
     batch_id(&batch.collector, batch.epoch, batch.first_sequence, batch.items.len())
 }
 

@@ -13,7 +13,7 @@ pub(crate) use sampled::Sources;
 
 use daemoneye_lib::models::rows::DeliveryRow;
 use daemoneye_lib::proto::common::{Alert, Severity};
-use daemoneye_lib::storage::{Appended, Arrived};
+use daemoneye_lib::storage::{Appended, Arrived, Understood};
 use labels::Labels;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -95,7 +95,7 @@ impl Metrics {
             commit: histogram("daemoneye_commit_seconds", "What committing a group of batches took.")?,
             evaluation: histogram(
                 "daemoneye_evaluation_seconds",
-                "What evaluating all rules over the events of one commit took.",
+                "What evaluating all rules over the events of one batch took.",
             )?,
             alerts: counters("daemoneye_alerts_raised_total", "New alerts.", &["severity"])?,
             alerts_repeated: counter(
@@ -157,11 +157,12 @@ impl Metrics {
     }
 
     /// A group of batches is committed.
-    pub(crate) fn committed(&self, group: &[Arrived], appended: &Appended, took: Duration) {
+    pub(crate) fn committed(&self, group: &[Understood], appended: &Appended, took: Duration) {
         self.commit.observe(took.as_secs_f64());
         self.repeated.inc_by(appended.duplicates);
-        for (collector, events) in by_collector(group, appended) {
-            self.events.with_label_values(&[self.collectors.bounded(collector)]).inc_by(events);
+        for (batch, events) in group.iter().zip(&appended.stored) {
+            let collector = self.collectors.bounded(&batch.batch().collector);
+            self.events.with_label_values(&[collector]).inc_by(*events);
         }
         for gap in &appended.gaps {
             self.gap(&gap.collector, &gap.gap.kind);
@@ -230,24 +231,6 @@ impl Metrics {
     }
 }
 
-/// How many of the new events came from whom; what tells is the epoch in their ids.
-fn by_collector<'g>(group: &'g [Arrived], appended: &Appended) -> Vec<(&'g str, u64)> {
-    let mut counts: Vec<(String, &str, u64)> = Vec::new();
-    for batch in group {
-        let epoch = batch.epoch.to_string();
-        if !counts.iter().any(|(known, ..)| *known == epoch) {
-            counts.push((epoch, &batch.collector, 0));
-        }
-    }
-    for event in &appended.events {
-        let of = |(epoch, ..): &&mut (String, &str, u64)| event.event_id.starts_with(epoch.as_str());
-        if let Some((.., count)) = counts.iter_mut().find(of) {
-            *count += 1;
-        }
-    }
-    counts.into_iter().map(|(_, collector, count)| (collector, count)).collect()
-}
-
 /// A query under way. Unless told otherwise when it is dropped, it was cancelled.
 pub(crate) struct RunningQuery {
     metrics: Metrics,
@@ -275,25 +258,24 @@ impl Drop for RunningQuery {
 mod tests {
     use super::*;
     use daemoneye_lib::models::domain::Domains;
-    use daemoneye_lib::models::event::{Epoch, IdentifiedEvent, event_id};
-    use daemoneye_lib::proto::common::ProcessEvent;
+    use daemoneye_lib::models::event::Epoch;
 
     #[test]
-    fn events_count_for_the_collector_of_their_epoch() {
-        let batch = |collector: &str, epoch| Arrived {
-            collector: collector.into(),
-            domains: Domains::default(),
-            epoch: Epoch([epoch; 16]),
-            first_sequence: 1,
-            items: Vec::new(),
+    fn events_count_for_the_collector_that_told_them() {
+        let batch = |collector: &str| {
+            Understood::from(Arrived {
+                collector: collector.into(),
+                domains: Domains::default(),
+                epoch: Epoch([1; 16]),
+                first_sequence: 1,
+                items: Vec::new(),
+            })
         };
-        let event = |epoch, sequence| IdentifiedEvent {
-            event_id: event_id(Epoch([epoch; 16]), sequence),
-            event: ProcessEvent::default().into(),
-        };
-        let group = [batch("a", 1), batch("b", 2), batch("a", 1)];
-        let appended = Appended { events: vec![event(2, 1), event(1, 1), event(2, 2)], ..Appended::default() };
-        assert_eq!(by_collector(&group, &appended), [("a", 1), ("b", 2)]);
+        let metrics = Metrics::new().unwrap();
+        let appended = Appended { stored: vec![2, 1, 3], ..Appended::default() };
+        metrics.committed(&[batch("a"), batch("b"), batch("a")], &appended, Duration::ZERO);
+        let count = |collector| metrics.events.with_label_values(&[collector]).get();
+        assert_eq!((count("a"), count("b")), (5, 1));
     }
 
     #[test]

@@ -107,8 +107,25 @@ impl Scheduler {
         Next { digest: rule.digest, due: Instant::now(), known: self.state.known(&rule.rule) }
     }
 
+    /// Has the pipeline commit what it has: a run looks at what is stored, and where one window ends the next begins.
+    async fn settle(&self, rule: &Arc<Rule>) -> bool {
+        let (committed, is_committed) = oneshot::channel();
+        let nothing = Found {
+            rule: Arc::clone(rule),
+            matches: Vec::new(),
+            failed: None,
+            time: time::now_ns(),
+            doubts: Vec::new(),
+            committed,
+        };
+        self.pipeline.send(nothing).await.is_ok() && is_committed.await.is_ok()
+    }
+
     /// Returns false when there is no pipeline any more.
     async fn run_once(&self, rule: &Arc<CompiledRule>, schedule: Schedule, known: &mut Option<Known>) -> bool {
+        if !self.settle(&rule.rule).await {
+            return false;
+        }
         let now = time::now_ns();
         let (ran, cost, doubts) = self.evaluate(rule, now).await;
         let (ran, failure) = match ran {
@@ -131,7 +148,7 @@ impl Scheduler {
             excepted,
             failure: failure.clone(),
             cost,
-            degraded_reasons: doubts.clone(),
+            degraded_reasons: doubts.as_slice().into(),
             ..Outcome::default()
         };
         let noted = self.engine.record().note(&rule.rule.id, outcome, Budget::of_run(schedule));

@@ -10,6 +10,7 @@ use super::query::{json_value, rows};
 use super::rules::lists::Lists;
 use super::rules::{Exception, Rule};
 use super::scheduled::Scheduled;
+use super::screen::{Allowance, Screen};
 use super::session;
 use super::source::{Nothing, Provider, TableSource, Touched, provider};
 use crate::models::batch::{self, kind_of};
@@ -23,8 +24,9 @@ use datafusion::arrow::compute::filter_record_batch;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::collect_columns;
 use serde_json::{Map, Value as Json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -56,12 +58,16 @@ pub enum Form {
 pub struct Standing {
     /// The table of events whose rows it looks at.
     table: Table,
+    /// Of which events the condition may be true.
+    screen: Screen,
     condition: Condition,
     /// Those of the rule's exceptions, in their order.
     exceptions: Vec<(Exception, Condition)>,
     /// Result columns: the rule's own, then the hidden ones.
     results: Vec<(Field, Arc<dyn PhysicalExpr>)>,
     own: usize,
+    /// Of each column of the table whether anything of this reads it.
+    reads: Vec<bool>,
 }
 
 /// Absent where it is true of every row.
@@ -106,6 +112,7 @@ pub struct Evaluated {
 pub struct Compiler {
     catalog: SessionState,
     events: SessionState,
+    allowance: Allowance,
 }
 
 impl Compiler {
@@ -125,7 +132,7 @@ impl Compiler {
             source: Arc::clone(&nothing),
             touched: touched.clone(),
         })?;
-        Ok(Self { catalog, events })
+        Ok(Self { catalog, events, allowance: Allowance::default() })
     }
 
     /// Validates and compiles a rule.
@@ -153,12 +160,12 @@ impl Compiler {
         }
         let hidden: Vec<&str> = MATCH_COLUMNS.into_iter().chain(rule.dedup.iter().map(String::as_str)).collect();
         let (lowered, shape) = lower_rule(&rule.sql, &hidden, lists).map_err(of_query)?;
-        let (condition, results) = self.planned(&lowered).await.map_err(of_query)?;
+        let Pieces { predicate, condition, results } = self.planned(&lowered).await.map_err(of_query)?;
         let RuleShape { table, hidden } = shape;
         let table = table.events().unwrap_or(Table::ProcessEvents);
         let own = results.len() - hidden;
         let names = lowered.written.names(results.iter().map(|(field, _)| field.name().as_str()));
-        let results =
+        let results: Vec<_> =
             results.into_iter().zip(names).map(|((field, result), name)| (field.with_name(name), result)).collect();
         // What only shows when values flow, such as types that do not fit, shows here and not at three in the morning.
         let broken = |why: String| Refusal::new(format!("cannot be evaluated: {why}"));
@@ -167,11 +174,19 @@ impl Compiler {
         for (index, exception) in rule.exceptions.iter().enumerate() {
             let of_exception = |refusal| (Some(index), refusal);
             let lowered = lower_exception(&exception.condition, table, lists).map_err(of_exception)?;
-            let (condition, _) = self.planned(&lowered).await.map_err(of_exception)?;
+            let Pieces { condition, .. } = self.planned(&lowered).await.map_err(of_exception)?;
             holds(&condition, &sample).map_err(|error| of_exception(broken(error.to_string())))?;
             exceptions.push((exception.clone(), condition));
         }
-        let standing = Standing { table, condition, exceptions, results, own };
+        let screen = Screen::of(predicate.as_ref(), table, &self.allowance);
+        let expressions = condition.iter().chain(exceptions.iter().filter_map(|(_, condition)| condition.as_ref()));
+        let mut reads = vec![false; table.columns().len()];
+        for column in expressions.chain(results.iter().map(|(_, result)| result)).flat_map(collect_columns) {
+            if let Some(reads) = reads.get_mut(column.index()) {
+                *reads = true;
+            }
+        }
+        let standing = Standing { table, screen, condition, exceptions, results, own, reads };
         standing.evaluate(&sample).map_err(|why| of_query(broken(why)))?;
         Ok(standing)
     }
@@ -187,7 +202,7 @@ impl Compiler {
         let LogicalPlan::Projection(projection) = plan else {
             return Err(DataFusionError::Plan("this form of query is not supported in a rule".to_owned()));
         };
-        let (condition, input) = match projection.input.as_ref() {
+        let (predicate, input) = match projection.input.as_ref() {
             LogicalPlan::Filter(filter) => (Some(&filter.predicate), filter.input.as_ref()),
             other => (None, other),
         };
@@ -196,7 +211,7 @@ impl Compiler {
         }
         let rows = input.schema();
         let condition =
-            condition.map(|condition| self.events.create_physical_expr(condition.clone(), rows)).transpose()?;
+            predicate.map(|condition| self.events.create_physical_expr(condition.clone(), rows)).transpose()?;
         let results = projection
             .expr
             .iter()
@@ -205,12 +220,18 @@ impl Compiler {
                 Ok((field.as_ref().clone(), self.events.create_physical_expr(expr.clone().unalias(), rows)?))
             })
             .collect::<EngineResult<_>>()?;
-        Ok((condition, results))
+        Ok(Pieces { predicate: predicate.cloned(), condition, results })
     }
 }
 
-/// The condition and the result columns of a planned rule.
-type Pieces = (Condition, Vec<(Field, Arc<dyn PhysicalExpr>)>);
+/// A planned rule.
+struct Pieces {
+    /// The condition as it was planned, and as it is evaluated.
+    predicate: Option<Expr>,
+    condition: Condition,
+    /// The result columns.
+    results: Vec<(Field, Arc<dyn PhysicalExpr>)>,
+}
 
 /// Of which rows a condition is true; none where it is true of all.
 fn holds(condition: &Condition, rows: &RecordBatch) -> EngineResult<Option<BooleanArray>> {
@@ -255,10 +276,34 @@ fn sample(table: Table) -> EngineResult<RecordBatch> {
 ///
 /// # Errors
 /// Only where the columns do not fit the schema, which is a defect.
-pub fn event_batch(table: Table, events: &[IdentifiedEvent]) -> EngineResult<RecordBatch> {
-    let all: Vec<usize> = (0..table.columns().len()).collect();
-    let own = events.iter().filter(|event| event.event.table() == table);
-    Ok(batch::build(table, &all, own, columns::event_value)?)
+pub fn event_batch<'e>(
+    table: Table,
+    events: impl IntoIterator<Item = &'e IdentifiedEvent>,
+) -> EngineResult<RecordBatch> {
+    let own: Vec<_> = events.into_iter().filter(|event| event.event.table() == table).collect();
+    let all = vec![true; table.columns().len()];
+    Ok(batch::build_read(table, &all, own.iter().copied(), columns::event_value)?)
+}
+
+impl Standing {
+    /// The table of events whose rows it looks at.
+    pub(super) const fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Whether it may be true of this event of its table; of one of which it may not, it is not.
+    pub(super) fn may_match(&self, event: &IdentifiedEvent) -> bool {
+        self.screen.may_match(event)
+    }
+
+    /// These events of its table as far as it reads them.
+    ///
+    /// # Errors
+    /// Only where the columns do not fit the schema, which is a defect.
+    pub(super) fn batch_of(&self, events: &[&IdentifiedEvent]) -> EngineResult<RecordBatch> {
+        let rows = events.iter().copied();
+        Ok(batch::build_read(self.table, &self.reads, rows, columns::event_value)?)
+    }
 }
 
 impl CompiledRule {

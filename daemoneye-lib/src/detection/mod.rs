@@ -31,6 +31,7 @@ pub mod query;
 pub mod record;
 pub mod rules;
 pub mod scheduled;
+mod screen;
 mod session;
 pub mod source;
 pub mod standing;

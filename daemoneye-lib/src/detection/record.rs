@@ -50,7 +50,7 @@ pub struct Outcome {
     /// What it cost.
     pub cost: Duration,
     /// Why it could not see everything.
-    pub degraded_reasons: Vec<String>,
+    pub degraded_reasons: Arc<[String]>,
 }
 
 /// What noting an evaluation led to.
@@ -72,12 +72,23 @@ struct Record {
     refused: Vec<RuleRow>,
     disabled: BTreeSet<String>,
     trouble: Option<String>,
-    runs: VecDeque<RunRow>,
+    runs: VecDeque<Run>,
+}
+
+/// A row of `detection.runs`, of which many share most.
+struct Run {
+    run_time: i64,
+    rule_id: Arc<str>,
+    rows: u64,
+    matches: u64,
+    cost_ns: u64,
+    degraded_reasons: Arc<[String]>,
 }
 
 /// A rule in force.
 struct Entry {
     rule: Arc<Rule>,
+    id: Arc<str>,
     /// What has been counted.
     row: RuleRow,
     failure: Option<String>,
@@ -107,6 +118,7 @@ impl DetectionRecord {
             let row = before.remove(id).map(|entry| entry.row).unwrap_or_default();
             let entry = Entry {
                 rule: Arc::clone(&rule.rule),
+                id: Arc::from(id.as_str()),
                 row: RuleRow { failed_rows: 0, ..row },
                 failure: None,
                 over_budget: None,
@@ -157,24 +169,19 @@ impl DetectionRecord {
 
     /// Counts an evaluation.
     pub fn note(&self, rule_id: &str, outcome: Outcome, budget: Budget) -> Noted {
-        let mut record = self.lock();
-        let run_time = time::now_ns();
-        let mut noted = Noted::Well;
-        if let Some(entry) = record.rules.get_mut(rule_id) {
-            noted = entry.note(&outcome, budget, run_time);
-        }
-        if record.runs.len() == MAX_RUNS {
-            record.runs.pop_front();
-        }
-        record.runs.push_back(RunRow {
-            run_time,
-            rule_id: rule_id.to_owned(),
-            rows: outcome.rows,
-            matches: outcome.matches,
-            cost_ns: nanoseconds(outcome.cost),
-            degraded_reasons: outcome.degraded_reasons,
-        });
-        noted
+        self.lock().note(rule_id, outcome, budget, time::now_ns())
+    }
+
+    /// Counts the evaluations of several rules over one batch.
+    pub(super) fn note_all<'r>(
+        &self,
+        outcomes: Vec<(&'r Arc<CompiledRule>, Outcome)>,
+        budget: Budget,
+    ) -> Vec<(&'r Arc<CompiledRule>, Noted)> {
+        let (mut record, now) = (self.lock(), time::now_ns());
+        let noted =
+            outcomes.into_iter().map(|(rule, outcome)| (rule, record.note(&rule.rule.id, outcome, budget, now)));
+        noted.collect()
     }
 
     /// Every rule and every refused file with its state.
@@ -187,7 +194,36 @@ impl DetectionRecord {
 
     /// The newest evaluations.
     pub fn runs(&self) -> Vec<RunRow> {
-        self.lock().runs.iter().cloned().collect()
+        let shown = |run: &Run| RunRow {
+            run_time: run.run_time,
+            rule_id: run.rule_id.to_string(),
+            rows: run.rows,
+            matches: run.matches,
+            cost_ns: run.cost_ns,
+            degraded_reasons: run.degraded_reasons.to_vec(),
+        };
+        self.lock().runs.iter().map(shown).collect()
+    }
+}
+
+impl Record {
+    fn note(&mut self, rule_id: &str, outcome: Outcome, budget: Budget, run_time: i64) -> Noted {
+        let (noted, rule_id) = match self.rules.get_mut(rule_id) {
+            Some(entry) => (entry.note(&outcome, budget, run_time), Arc::clone(&entry.id)),
+            None => (Noted::Well, Arc::from(rule_id)),
+        };
+        if self.runs.len() == MAX_RUNS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(Run {
+            run_time,
+            rule_id,
+            rows: outcome.rows,
+            matches: outcome.matches,
+            cost_ns: nanoseconds(outcome.cost),
+            degraded_reasons: outcome.degraded_reasons,
+        });
+        noted
     }
 }
 

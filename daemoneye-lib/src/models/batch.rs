@@ -14,7 +14,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// The key of a field's metadata under which its [`ColumnKind`] stands.
 pub const KIND: &str = "daemoneye.kind";
@@ -132,6 +132,48 @@ pub fn build<'r, R: 'r>(
         arrays.push(builder.finish());
     }
     assemble(schema(table, Some(projection)), arrays, rows.count())
+}
+
+/// All columns of a table, of which only some are read: the others are NULL in every row, which costs nothing.
+///
+/// # Errors
+/// Only where the columns do not fit the schema, which is a defect.
+pub fn build_read<'r, R: 'r>(
+    table: Table,
+    reads: &[bool],
+    rows: impl Iterator<Item = &'r R> + Clone,
+    value: impl Fn(&'r R, usize) -> Value<'r>,
+) -> Result<RecordBatch, ArrowError> {
+    let count = rows.clone().count();
+    let (mut texts, mut integers, mut reals) = (None, None, None);
+    let mut unread = |kind: ColumnKind| {
+        let shared = match kind {
+            ColumnKind::Text | ColumnKind::Json | ColumnKind::Time => {
+                texts.get_or_insert_with(|| nulls(ColumnKind::Text, count))
+            }
+            ColumnKind::Integer | ColumnKind::Boolean => integers.get_or_insert_with(|| nulls(kind, count)),
+            ColumnKind::Real => reals.get_or_insert_with(|| nulls(kind, count)),
+        };
+        ArrayRef::clone(shared)
+    };
+    let arrays = table.columns().into_iter().enumerate().map(|(index, (_, kind))| {
+        if !reads.get(index).copied().unwrap_or(false) {
+            return unread(kind);
+        }
+        let mut builder = ColumnBuilder::for_query(kind);
+        rows.clone().for_each(|row| builder.push(value(row, index)));
+        builder.finish()
+    });
+    let arrays = arrays.collect();
+    assemble(whole_schema(table), arrays, count)
+}
+
+/// The schema of all columns of a table, made once.
+pub fn whole_schema(table: Table) -> SchemaRef {
+    static SCHEMAS: LazyLock<Vec<SchemaRef>> =
+        LazyLock::new(|| Table::ALL.into_iter().map(|table| schema(table, None)).collect());
+    let place = Table::ALL.iter().position(|own| *own == table);
+    place.and_then(|place| SCHEMAS.get(place)).map_or_else(|| schema(table, None), SchemaRef::clone)
 }
 
 /// A batch that knows its number of rows also when it has no column.

@@ -6,8 +6,10 @@ use crate::models::event::{Event, IdentifiedEvent};
 use crate::models::time;
 use crate::proto::common::{Alert, FilesystemEvent, NetworkEvent, PerformanceSample, ProcessRecord, SecurityEvent};
 use crate::proto::ipc::{Cell, ColumnKind, cell};
-use serde_json::{Map, Value as Json};
+use serde::Serialize;
+use serde_json::Value as Json;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A cell of a table.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,19 +113,18 @@ macro_rules! from_optional {
 from_optional!(bool, i32, u32, i64, u64, f64);
 
 /// A JSON object, or NULL where it is empty.
-fn object<'a, V: Clone + Into<Json> + 'a>(
-    entries: impl ExactSizeIterator<Item = (&'a String, &'a V)>,
-) -> Value<'static> {
-    if entries.len() == 0 {
-        return Value::Null;
-    }
-    let object: Map<String, Json> = entries.map(|(key, value)| (key.clone(), value.clone().into())).collect();
-    Value::Text(Cow::Owned(Json::Object(object).to_string()))
+fn object<V: Serialize>(entries: &BTreeMap<String, V>) -> Value<'static> {
+    if entries.is_empty() { Value::Null } else { document(entries) }
 }
 
 /// A JSON array of texts.
 pub fn array<S: AsRef<str>>(texts: &[S]) -> Value<'static> {
-    Value::Text(Cow::Owned(Json::from_iter(texts.iter().map(AsRef::as_ref)).to_string()))
+    document(&texts.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+}
+
+/// Maps with texts as keys, texts and numbers always have a form in JSON.
+fn document(value: &impl Serialize) -> Value<'static> {
+    serde_json::to_string(value).map_or(Value::Null, |text| Value::Text(Cow::Owned(text)))
 }
 
 macro_rules! columns {
@@ -164,8 +165,8 @@ pub static PROCESS: &[Column<ProcessRecord>] = columns! {
     parent_command_line Text = |p| &p.parent_command_line;
     container_id Text = |p| &p.container_id;
     cgroup Text = |p| &p.cgroup;
-    namespaces Json = |p| object(p.namespaces.iter());
-    platform_data Json = |p| object(p.platform_data.iter());
+    namespaces Json = |p| object(&p.namespaces);
+    platform_data Json = |p| object(&p.platform_data);
     argv Json = |p| p.argv.as_ref().map_or(Value::Null, |argv| array(&argv.values));
     invoked_path Text = |p| &p.invoked_path;
     command_line_truncated Boolean = |p| p.command_line_truncated;
@@ -175,9 +176,9 @@ pub static PROCESS: &[Column<ProcessRecord>] = columns! {
     exit_signal Integer = |p| p.exit_signal;
     cpu_time_ns Integer = |p| p.cpu_time_ns;
     max_rss Integer = |p| p.max_rss;
-    environment Json = |p| object(p.environment.iter());
+    environment Json = |p| object(&p.environment);
     source Text = |p| p.source.as_str();
-    provenance Json = |p| object(p.provenance.iter());
+    provenance Json = |p| object(&p.provenance);
     collection_time Time = |p| p.collection_time;
 };
 
@@ -210,9 +211,9 @@ pub static NETWORK: &[Column<NetworkEvent>] = columns! {
     inode Integer = |n| n.inode;
     namespace Integer = |n| n.namespace;
     container_id Text = |n| &n.container_id;
-    platform_data Json = |n| object(n.platform_data.iter());
+    platform_data Json = |n| object(&n.platform_data);
     source Text = |n| n.source.as_str();
-    provenance Json = |n| object(n.provenance.iter());
+    provenance Json = |n| object(&n.provenance);
     collection_time Time = |n| n.collection_time;
 };
 
@@ -238,9 +239,9 @@ pub static FILESYSTEM: &[Column<FilesystemEvent>] = columns! {
     file_hash Text = |f| &f.file_hash;
     hash_algorithm Text = |f| &f.hash_algorithm;
     container_id Text = |f| &f.container_id;
-    platform_data Json = |f| object(f.platform_data.iter());
+    platform_data Json = |f| object(&f.platform_data);
     source Text = |f| f.source.as_str();
-    provenance Json = |f| object(f.provenance.iter());
+    provenance Json = |f| object(&f.provenance);
     collection_time Time = |f| f.collection_time;
 };
 
@@ -260,9 +261,9 @@ pub static PERFORMANCE: &[Column<PerformanceSample>] = columns! {
     interval_ms Integer = |s| s.interval_ms;
     device Text = |s| &s.device;
     container_id Text = |s| &s.container_id;
-    platform_data Json = |s| object(s.platform_data.iter());
+    platform_data Json = |s| object(&s.platform_data);
     source Text = |s| s.source.as_str();
-    provenance Json = |s| object(s.provenance.iter());
+    provenance Json = |s| object(&s.provenance);
     collection_time Time = |s| s.collection_time;
 };
 
@@ -285,9 +286,9 @@ pub static SECURITY: &[Column<SecurityEvent>] = columns! {
     old_euid Integer = |s| s.old_euid;
     new_euid Integer = |s| s.new_euid;
     container_id Text = |s| &s.container_id;
-    platform_data Json = |s| object(s.platform_data.iter());
+    platform_data Json = |s| object(&s.platform_data);
     source Text = |s| s.source.as_str();
-    provenance Json = |s| object(s.provenance.iter());
+    provenance Json = |s| object(&s.provenance);
     collection_time Time = |s| s.collection_time;
 };
 

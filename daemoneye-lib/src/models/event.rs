@@ -75,15 +75,19 @@ pub enum Event {
 }
 
 impl Event {
-    /// The event that an item is, if it is one.
-    pub fn of(item: Item) -> Option<Self> {
+    /// The event that an item is.
+    ///
+    /// # Errors
+    /// The item, where it is none.
+    #[expect(clippy::result_large_err, reason = "what is no event is seldom, and goes on as it is")]
+    pub fn of(item: Item) -> Result<Self, Item> {
         match item {
-            Item::Process(event) => Some(Self::Process(event)),
-            Item::Network(event) => Some(Self::Network(event)),
-            Item::Filesystem(event) => Some(Self::Filesystem(event)),
-            Item::Performance(sample) => Some(Self::Performance(sample)),
-            Item::Security(event) => Some(Self::Security(event)),
-            Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_) => None,
+            Item::Process(event) => Ok(Self::Process(event)),
+            Item::Network(event) => Ok(Self::Network(event)),
+            Item::Filesystem(event) => Ok(Self::Filesystem(event)),
+            Item::Performance(sample) => Ok(Self::Performance(sample)),
+            Item::Security(event) => Ok(Self::Security(event)),
+            other @ (Item::Scan(_) | Item::Gap(_) | Item::Trigger(_) | Item::Snapshot(_)) => Err(other),
         }
     }
 

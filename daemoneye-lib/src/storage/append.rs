@@ -10,7 +10,7 @@ use super::store::Store;
 use super::tables::{COLLECTORS, COMMITTED, CollectorMemory, META, SCANS};
 use super::triggers;
 use crate::models::domain::{Domain, Domains};
-use crate::models::event::{Epoch, Event, IdentifiedEvent, event_id};
+use crate::models::event::{Epoch, Event, IdentifiedEvent};
 use crate::models::rows::{GapRow, ScanRow, TriggerRow};
 use crate::models::time;
 use crate::proto::ipc::{CollectedItem, Gap, ScanSummary, collected_item::Item};
@@ -41,11 +41,100 @@ pub struct Arrived {
     pub items: Vec<Vec<u8>>,
 }
 
+/// A batch whose items have been decoded and checked, once for the rules and the store.
+#[derive(Clone, Debug)]
+pub struct Understood {
+    batch: Arrived,
+    /// One for each item; none where no item can have the sequence that it would have.
+    kinds: Vec<Kind>,
+    /// Those of the items that are events, in order.
+    events: Vec<IdentifiedEvent>,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// The next of the batch's events.
+    Event,
+    /// Anything else.
+    Other(Box<Item>),
+    /// Why it is not understood.
+    Wrong(String),
+}
+
+impl From<Arrived> for Understood {
+    fn from(batch: Arrived) -> Self {
+        if last_sequence(&batch).is_none() {
+            // Nothing of it is taken.
+            return Self { batch, kinds: Vec::new(), events: Vec::new() };
+        }
+        let mut events = Vec::with_capacity(batch.items.len());
+        let epoch = batch.epoch.to_string();
+        let kinds = (batch.first_sequence..).zip(&batch.items).map(|(sequence, bytes)| {
+            let item = match understand(bytes, batch.domains) {
+                Ok(CollectedItem { item: Some(item) }) => item,
+                Ok(_) => return Kind::Wrong("an item of a kind that this version does not know".to_owned()),
+                Err(why) => return Kind::Wrong(why),
+            };
+            match Event::of(item) {
+                Ok(event) => {
+                    events.push(IdentifiedEvent { event_id: format!("{epoch}-{sequence}"), event });
+                    Kind::Event
+                }
+                Err(other) => Kind::Other(Box::new(other)),
+            }
+        });
+        let kinds = kinds.collect();
+        Self { batch, kinds, events }
+    }
+}
+
+impl Understood {
+    /// As it came.
+    pub const fn batch(&self) -> &Arrived {
+        &self.batch
+    }
+
+    /// The bytes of its items.
+    pub fn bytes(&self) -> usize {
+        self.batch.items.iter().map(Vec::len).sum()
+    }
+
+    /// Its events that come after this sequence.
+    pub fn events_after(&self, through: u64) -> &[IdentifiedEvent] {
+        let skipped = self.kinds.iter().take(self.skip(through)).filter(|kind| matches!(kind, Kind::Event)).count();
+        self.events.get(skipped..).unwrap_or_default()
+    }
+
+    /// The sequence of its last item; nothing where it has none, or none that can be.
+    pub fn last_sequence(&self) -> Option<u64> {
+        last_sequence(&self.batch)
+    }
+
+    /// Whether everything that it holds is an event.
+    pub fn is_of_events(&self) -> bool {
+        self.events.len() == self.kinds.len()
+    }
+
+    /// How many of its items are committed when everything through this sequence is.
+    fn skip(&self, through: u64) -> usize {
+        usize::try_from(through.saturating_add(1).saturating_sub(self.batch.first_sequence)).unwrap_or(usize::MAX)
+    }
+}
+
+/// Through which row everything has been through the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evaluated {
+    /// Everything before this row.
+    Before(u64),
+    /// Everything that is stored, what is committed now included.
+    All,
+}
+
 /// What a group of batches became.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Appended {
-    /// The new events, in order.
-    pub events: Vec<IdentifiedEvent>,
+    /// How many new events each batch had.
+    pub stored: Vec<u64>,
     /// The row number that follows the last of them.
     pub next_row: u64,
     /// What may be acknowledged now: collector, epoch, sequence.
@@ -63,12 +152,11 @@ pub struct Appended {
 }
 
 impl Store {
-    /// Commits a group of batches durably, together with the mark that everything before row `evaluated` has been through
-    /// the rules.
+    /// Commits a group of batches durably, together with what has been through the rules.
     ///
     /// # Errors
     /// When the store cannot take them: none of them is in it then.
-    pub fn append(&self, batches: &[Arrived], evaluated: u64) -> Result<Appended, StoreError> {
+    pub fn append(&self, batches: &[Understood], evaluated: Evaluated) -> Result<Appended, StoreError> {
         self.write(|write| {
             let read = Arc::new(self.database()?.begin_read().in_store(&self.path)?);
             let mut appending = Appending::begin(write, &read, &self.path)?;
@@ -99,7 +187,7 @@ impl<'t> Appending<'t> {
         Ok(Self { write, path, head, current, done: Appended { next_row, ..Appended::default() } })
     }
 
-    fn finish(mut self, evaluated: u64) -> Result<Appended, StoreError> {
+    fn finish(mut self, evaluated: Evaluated) -> Result<Appended, StoreError> {
         self.head.flush(self.path)?;
         self.current.flush()?;
         self.done.committed.dedup_by(|later, earlier| {
@@ -110,23 +198,36 @@ impl<'t> Appending<'t> {
             same
         });
         let mut meta = self.write.open_table(META).in_store(self.path)?;
+        let evaluated = match evaluated {
+            Evaluated::Before(row) => row,
+            Evaluated::All => self.done.next_row,
+        };
         meta.insert("next_row", self.done.next_row).in_store(self.path)?;
         meta.insert("evaluated", evaluated).in_store(self.path)?;
         Ok(self.done)
     }
 
-    fn batch(&mut self, batch: &Arrived) -> Result<(), StoreError> {
+    fn batch(&mut self, understood: &'t Understood) -> Result<(), StoreError> {
+        let batch = &understood.batch;
         let (committed, knows_collector) = self.committed(batch)?;
         let through = committed.unwrap_or(0);
-        let skip = usize::try_from((through + 1).saturating_sub(batch.first_sequence)).unwrap_or(usize::MAX);
+        let skip = understood.skip(through);
         self.done.duplicates += skip.min(batch.items.len()) as u64;
+        let mut events = understood.events_after(through).iter();
+        self.done.stored.push(events.len() as u64);
         let Some(last) = last_sequence(batch).filter(|last| *last > through) else {
             self.done.committed.push((batch.collector.clone(), batch.epoch, through));
             return Ok(());
         };
-        let items: Vec<Result<CollectedItem, String>> =
-            batch.items.iter().skip(skip).map(|bytes| understand(bytes, batch.domains)).collect();
-        let first_time = items.iter().flatten().find_map(time_of);
+        let kinds = || understood.kinds.iter().skip(skip);
+        let first_time = {
+            let mut events = events.clone();
+            kinds().find_map(|kind| match kind {
+                Kind::Event => events.next().map(|event| event.event.time()),
+                Kind::Other(item) => time_of(item),
+                Kind::Wrong(_) => None,
+            })
+        };
         let mut memory = CollectorMemory { domains: batch.domains.bits(), ..self.memory(&batch.collector)? };
         if committed.is_none() && knows_collector {
             let reason =
@@ -139,17 +240,25 @@ impl<'t> Appending<'t> {
             self.hole(batch, &memory, first_time, "spool_overflow", Some(count), reason)?;
         }
         let first = batch.first_sequence + skip as u64;
-        for ((sequence, item), bytes) in (first..).zip(items).zip(batch.items.iter().skip(skip)) {
-            match item.map(|item| (time_of(&item), item.item)) {
-                Ok((time, Some(item))) => {
-                    self.item(batch, sequence, item, bytes)?;
-                    memory.observed_until = memory.observed_until.max(time);
+        for ((sequence, kind), bytes) in (first..).zip(kinds()).zip(batch.items.iter().skip(skip)) {
+            let time = match kind {
+                Kind::Event => match events.next() {
+                    Some(event) => {
+                        self.event(batch, sequence, &event.event, bytes)?;
+                        Some(event.event.time())
+                    }
+                    None => None,
+                },
+                Kind::Other(item) => {
+                    self.item(batch, item)?;
+                    time_of(item)
                 }
-                Ok((_, None)) => {
-                    self.undecodable(batch, &memory, first_time, "an item of a kind that this version does not know")?;
+                Kind::Wrong(why) => {
+                    self.undecodable(batch, &memory, first_time, why)?;
+                    None
                 }
-                Err(why) => self.undecodable(batch, &memory, first_time, &why)?,
-            }
+            };
+            memory.observed_until = memory.observed_until.max(time);
         }
         if let Some(until) = memory.observed_until {
             self.done.observed.insert(batch.collector.clone(), until);
@@ -200,8 +309,8 @@ impl<'t> Appending<'t> {
             .map_or(Ok(CollectorMemory::default()), |bytes| decode(self.path, "a collector", bytes.value()))
     }
 
-    fn item(&mut self, batch: &Arrived, sequence: u64, item: Item, bytes: &[u8]) -> Result<(), StoreError> {
-        match item {
+    fn item(&mut self, batch: &'t Arrived, item: &Item) -> Result<(), StoreError> {
+        match item.clone() {
             Item::Scan(scan) => self.scan(&batch.collector, scan),
             Item::Gap(gap) => self.gap(&batch.collector, gap),
             Item::Snapshot(part) => snapshots::insert(self.write, self.path, &batch.collector, part),
@@ -210,23 +319,24 @@ impl<'t> Appending<'t> {
                 self.done.triggers.extend(row);
                 Ok(())
             }
-            event => Event::of(event).map_or(Ok(()), |event| self.event(batch, sequence, event, bytes)),
+            Item::Process(_) | Item::Network(_) | Item::Filesystem(_) | Item::Performance(_) | Item::Security(_) => {
+                Ok(())
+            }
         }
     }
 
-    fn event(&mut self, batch: &Arrived, sequence: u64, event: Event, bytes: &[u8]) -> Result<(), StoreError> {
+    fn event(&mut self, batch: &'t Arrived, sequence: u64, event: &'t Event, bytes: &[u8]) -> Result<(), StoreError> {
         let Some(series) = series::of_events(event.table()) else { return Ok(()) };
         self.done.next_row = self.head.add(self.path, series, batch.epoch, sequence, bytes)?;
-        if let Event::Process(event) = &event
+        if let Event::Process(event) = event
             && let Some(process) = &event.process
         {
             self.current.event(&batch.collector, event, process)?;
         }
-        self.done.events.push(IdentifiedEvent { event_id: event_id(batch.epoch, sequence), event });
         Ok(())
     }
 
-    fn scan(&mut self, collector: &str, scan: ScanSummary) -> Result<(), StoreError> {
+    fn scan(&mut self, collector: &'t str, scan: ScanSummary) -> Result<(), StoreError> {
         if scan.full {
             self.current.end_unannounced(collector, &scan)?;
         }
@@ -320,17 +430,14 @@ fn understand(bytes: &[u8], domains: Domains) -> Result<CollectedItem, String> {
     }
 }
 
-fn time_of(item: &CollectedItem) -> Option<i64> {
-    match item.item.as_ref()? {
-        Item::Process(event) => Some(event.event_time),
-        Item::Network(event) => Some(event.event_time),
-        Item::Filesystem(event) => Some(event.event_time),
-        Item::Performance(sample) => Some(sample.event_time),
-        Item::Security(event) => Some(event.event_time),
+/// Of an item that is no event.
+fn time_of(item: &Item) -> Option<i64> {
+    match item {
         Item::Scan(scan) => Some(scan.finished),
         Item::Gap(gap) => gap.to,
         Item::Trigger(trigger) => Some(trigger.requested_at),
         Item::Snapshot(part) => part.processes.last().map(|process| process.collection_time),
+        Item::Process(_) | Item::Network(_) | Item::Filesystem(_) | Item::Performance(_) | Item::Security(_) => None,
     }
 }
 

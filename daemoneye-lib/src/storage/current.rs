@@ -6,13 +6,14 @@ use super::append::decode;
 use super::error::{InStore, StoreError};
 use super::read::Blocks;
 use super::series::Series;
-use super::tables::{Announcement, CURRENT, ENDED, META, REVIVED};
+use super::tables::{Announcement, CURRENT, ENDED, End, META, REVIVED};
 use crate::models::columns::PROCESS;
 use crate::models::condition::{Condition, Test};
 use crate::proto::common::{EventType, ProcessEvent, ProcessRecord};
 use crate::proto::ipc::ScanSummary;
 use prost::Message as _;
-use redb::{ReadTransaction, ReadableTable as _, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable as _, Table, WriteTransaction};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,13 +23,38 @@ pub(super) struct Current<'t> {
     /// What was committed before, for the blocks of processes that have ended.
     read: &'t Arc<ReadTransaction>,
     path: &'t Path,
+    table: Table<'t, &'static str, &'static [u8]>,
     /// Each with the collector that told last of it.
-    changed: BTreeMap<String, (ProcessRecord, String)>,
+    changed: BTreeMap<Cow<'t, str>, (State<'t>, &'t str)>,
     /// Keys in the order of their ends.
     ended: Vec<String>,
     revived: BTreeSet<String>,
     /// No process that has been sealed ended later.
     sealed_end: Option<i64>,
+}
+
+/// What a process is now.
+enum State<'t> {
+    /// As it was told.
+    Told(&'t ProcessRecord),
+    /// Put together of what was told.
+    Made(Box<ProcessRecord>),
+}
+
+impl State<'_> {
+    const fn record(&self) -> &ProcessRecord {
+        match self {
+            Self::Told(record) => record,
+            Self::Made(record) => record,
+        }
+    }
+
+    fn into_record(self) -> ProcessRecord {
+        match self {
+            Self::Told(record) => record.clone(),
+            Self::Made(record) => *record,
+        }
+    }
 }
 
 impl<'t> Current<'t> {
@@ -44,6 +70,7 @@ impl<'t> Current<'t> {
             write,
             read,
             path,
+            table: write.open_table(CURRENT).in_store(path)?,
             changed: BTreeMap::new(),
             ended: Vec::new(),
             revived: BTreeSet::new(),
@@ -54,38 +81,42 @@ impl<'t> Current<'t> {
     /// Brings a process's present state up to date by what a collector tells.
     pub(super) fn event(
         &mut self,
-        collector: &str,
+        collector: &'t str,
         event: &ProcessEvent,
-        process: &ProcessRecord,
+        process: &'t ProcessRecord,
     ) -> Result<(), StoreError> {
         let key = process.process_key.as_str();
-        let known = match self.changed.remove(key) {
-            Some((known, _)) => Some(known),
-            None => {
-                let table = self.write.open_table(CURRENT).in_store(self.path)?;
-                let known = table.get(key).in_store(self.path)?;
-                known.map(|bytes| decode(self.path, "a process", bytes.value())).transpose()?
-            }
-        };
         let is_end = event.event_type() == EventType::Exit;
-        if known.is_none() && self.is_sealed(process)? {
+        let changed = self.changed.get(key).map(|(known, _)| known.record().end_time.is_some());
+        let stored = match changed {
+            Some(_) => None,
+            None => self.table.get(key).in_store(self.path)?,
+        };
+        let ended_before = match &stored {
+            Some(bytes) => Some(decode::<End>(self.path, "a process", bytes.value())?.end_time.is_some()),
+            None => changed,
+        };
+        if ended_before.is_none() && self.is_sealed(process)? {
             if is_end {
                 // Its end is known.
                 return Ok(());
             }
             self.revived.insert(key.to_owned());
         }
-        let had_ended = known.as_ref().is_some_and(|known| known.end_time.is_some());
         let latest = if is_end {
             // An end says little of what the process was.
-            ended(known.unwrap_or_else(|| process.clone()), process, event.event_time)
+            let known = match stored {
+                Some(bytes) => decode(self.path, "a process", bytes.value())?,
+                None => self.changed.remove(key).map_or_else(|| process.clone(), |(known, _)| known.into_record()),
+            };
+            State::Made(Box::new(ended(known, process, event.event_time)))
         } else {
-            process.clone()
+            State::Told(process)
         };
-        if latest.end_time.is_some() && !had_ended {
+        if latest.record().end_time.is_some() && ended_before != Some(true) {
             self.ended.push(key.to_owned());
         }
-        self.changed.insert(key.to_owned(), (latest, collector.to_owned()));
+        self.changed.insert(Cow::Borrowed(key), (latest, collector));
         Ok(())
     }
 
@@ -107,10 +138,9 @@ impl<'t> Current<'t> {
 
     /// After a scan that knew nothing before it: what it did not announce, and its collector did before, has ended at a time
     /// that nobody saw. Of what another collector told last, it may not know: that one may see more.
-    pub(super) fn end_unannounced(&mut self, collector: &str, scan: &ScanSummary) -> Result<(), StoreError> {
+    pub(super) fn end_unannounced(&mut self, collector: &'t str, scan: &ScanSummary) -> Result<(), StoreError> {
         self.flush()?;
-        let table = self.write.open_table(CURRENT).in_store(self.path)?;
-        for entry in table.iter().in_store(self.path)? {
+        for entry in self.table.iter().in_store(self.path)? {
             let value = entry.in_store(self.path)?.1;
             let mut record: ProcessRecord = decode(self.path, "a process", value.value())?;
             if record.end_time.is_none()
@@ -120,7 +150,8 @@ impl<'t> Current<'t> {
                 record.end_time = Some(scan.started);
                 record.provenance.insert("end_time".to_owned(), "inferred".to_owned());
                 self.ended.push(record.process_key.clone());
-                self.changed.insert(record.process_key.clone(), (record, collector.to_owned()));
+                let key = Cow::Owned(record.process_key.clone());
+                self.changed.insert(key, (State::Made(Box::new(record)), collector));
             }
         }
         Ok(())
@@ -128,16 +159,16 @@ impl<'t> Current<'t> {
 
     /// Writes what has changed.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        let mut table = self.write.open_table(CURRENT).in_store(self.path)?;
         let mut bytes = Vec::new();
-        for (key, (record, collector)) in std::mem::take(&mut self.changed) {
+        for (key, (state, collector)) in std::mem::take(&mut self.changed) {
+            let record = state.record();
             bytes.clear();
             record.encode_raw(&mut bytes);
             // Of what has ended nobody asks who told last.
             if record.end_time.is_none() {
-                Announcement { collector }.encode_raw(&mut bytes);
+                Announcement { collector: collector.to_owned() }.encode_raw(&mut bytes);
             }
-            table.insert(key.as_str(), bytes.as_slice()).in_store(self.path)?;
+            self.table.insert(&*key, bytes.as_slice()).in_store(self.path)?;
         }
         if !self.ended.is_empty() {
             let mut meta = self.write.open_table(META).in_store(self.path)?;

@@ -11,7 +11,9 @@ use crate::models::event::{Epoch, Event, IdentifiedEvent, event_id};
 use crate::proto::ipc::CollectedItem;
 use arrow::array::RecordBatch;
 use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint};
 use redb::{ReadableTable, WriteTransaction};
+use std::fmt::Display;
 use std::path::Path;
 
 /// Events of a run.
@@ -24,14 +26,16 @@ pub(super) struct Runs<'t> {
     write: &'t WriteTransaction,
     /// Of the run.
     series: &'static EventNames,
+    /// Without its items.
     run: HeadRun,
-    bytes: usize,
+    /// These, as they stand in the encoded run.
+    items: Vec<u8>,
     next_row: u64,
 }
 
 impl<'t> Runs<'t> {
     pub(super) fn new(write: &'t WriteTransaction, next_row: u64) -> Self {
-        Self { write, series: &EVENTS[0], run: HeadRun::default(), bytes: 0, next_row }
+        Self { write, series: &EVENTS[0], run: HeadRun::default(), items: Vec::new(), next_row }
     }
 
     /// Adds an event by its encoded item, and returns the number of the row that follows.
@@ -43,15 +47,16 @@ impl<'t> Runs<'t> {
         sequence: u64,
         item: &[u8],
     ) -> Result<u64, StoreError> {
-        let full = self.run.items.len() >= RUN_ROWS || self.bytes >= RUN_BYTES;
+        let full = self.run.sequences.len() >= RUN_ROWS || self.items.len() >= RUN_BYTES;
         if full || self.run.epoch != epoch.0 || self.series.series != series.series {
             self.flush(path)?;
             self.run.epoch = epoch.0.to_vec();
             self.series = series;
         }
         self.run.sequences.push(sequence);
-        self.run.items.push(item.to_vec());
-        self.bytes += item.len();
+        encode_key(HeadRun::ITEMS, WireType::LengthDelimited, &mut self.items);
+        encode_varint(item.len() as u64, &mut self.items);
+        self.items.extend_from_slice(item);
         self.next_row += 1;
         Ok(self.next_row)
     }
@@ -59,13 +64,14 @@ impl<'t> Runs<'t> {
     /// Writes what has been added.
     pub(super) fn flush(&mut self, path: &Path) -> Result<(), StoreError> {
         let run = std::mem::take(&mut self.run);
-        self.bytes = 0;
-        if run.items.is_empty() {
+        if run.sequences.is_empty() {
             return Ok(());
         }
-        let rows = run.items.len() as u64;
+        let rows = run.sequences.len() as u64;
+        let mut bytes = run.encode_to_vec();
+        bytes.append(&mut self.items);
         let mut head = self.write.open_table(self.series.head).in_store(path)?;
-        head.insert(self.next_row - rows, run.encode_to_vec().as_slice()).in_store(path)?;
+        head.insert(self.next_row - rows, bytes.as_slice()).in_store(path)?;
         count(self.write, path, self.series, |fresh| fresh + rows)
     }
 }
@@ -104,20 +110,31 @@ pub(super) fn events_where(
     run: HeadRun,
     wanted: impl Fn(&[u8]) -> bool,
 ) -> Result<Vec<IdentifiedEvent>, StoreError> {
-    let damaged = |what: String| StoreError::damaged(path, format!("a run of the head: {what}"));
-    let epoch = Epoch::try_from(run.epoch.as_slice()).map_err(|error| damaged(error.to_string()))?;
+    let epoch = epoch_of(path, &run)?;
     run.sequences
         .iter()
         .zip(&run.items)
         .filter(|(_, item)| wanted(item))
-        .map(|(sequence, item)| {
-            match CollectedItem::decode(item.as_slice()).map(|item| item.item.and_then(Event::of)) {
-                Ok(Some(event)) => Ok(IdentifiedEvent { event_id: event_id(epoch, *sequence), event }),
-                Ok(None) => Err(damaged("an item that is no event".to_owned())),
-                Err(error) => Err(damaged(error.to_string())),
-            }
-        })
+        .map(|(sequence, item)| event_in(path, epoch, *sequence, item))
         .collect()
+}
+
+/// The epoch of a run.
+pub(super) fn epoch_of(path: &Path, run: &HeadRun) -> Result<Epoch, StoreError> {
+    Epoch::try_from(run.epoch.as_slice()).map_err(|error| damaged(path, &error))
+}
+
+/// The event of an item of a run.
+pub(super) fn event_in(path: &Path, epoch: Epoch, sequence: u64, item: &[u8]) -> Result<IdentifiedEvent, StoreError> {
+    match CollectedItem::decode(item).map(|item| item.item.and_then(|item| Event::of(item).ok())) {
+        Ok(Some(event)) => Ok(IdentifiedEvent { event_id: event_id(epoch, sequence), event }),
+        Ok(None) => Err(damaged(path, &"an item that is no event")),
+        Err(error) => Err(damaged(path, &error)),
+    }
+}
+
+fn damaged(path: &Path, what: &dyn Display) -> StoreError {
+    StoreError::damaged(path, format!("a run of the head: {what}"))
 }
 
 /// The first row of the run in which this row is, or of the next run.

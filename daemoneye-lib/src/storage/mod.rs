@@ -24,6 +24,7 @@ mod directory;
 #[path = "directory_unix.rs"]
 mod directory;
 mod error;
+mod fields;
 mod filter;
 mod gaps;
 mod head;
@@ -41,7 +42,7 @@ mod store;
 mod tables;
 mod triggers;
 
-pub use append::{Appended, Arrived};
+pub use append::{Appended, Arrived, Evaluated, Understood};
 pub use error::{OpenError, StoreError};
 pub use retention::{Keep, Removed};
 pub use snapshot::{Rows, Snapshot, TimeRange};

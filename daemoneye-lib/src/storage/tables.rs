@@ -58,6 +58,11 @@ pub(super) struct HeadRun {
     pub(super) items: Vec<Vec<u8>>,
 }
 
+impl HeadRun {
+    /// The number of its field `items`.
+    pub(super) const ITEMS: u32 = 3;
+}
+
 /// What a partition holds: its tables need not be opened to leave it out.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct PartitionRow {
@@ -118,4 +123,11 @@ pub(super) struct CollectorMemory {
 pub(super) struct Announcement {
     #[prost(string, tag = "1000")]
     pub(super) collector: String,
+}
+
+/// Of a `ProcessRecord` whether it has ended: the rest need not be decoded.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct End {
+    #[prost(int64, optional, tag = "10")]
+    pub(super) end_time: Option<i64>,
 }

@@ -1,6 +1,6 @@
 //! `processes.ancestors`: the chain of each process, whatever the host told.
 
-use crate::fixture::{MIDNIGHT, arrived, event, item, key, process, rows_of, seen, store};
+use crate::fixture::{MIDNIGHT, Take as _, arrived, event, item, key, process, rows_of, seen, store};
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::storage::Store;
@@ -12,7 +12,7 @@ fn child(number: u32, parent: u32, name: &str) -> ProcessRecord {
 fn told(records: Vec<ProcessRecord>) -> (tempfile::TempDir, Store) {
     let (directory, store) = store();
     let items = (0..).zip(records).map(|(at, record)| seen(MIDNIGHT + at, record)).collect();
-    store.append(&[arrived(1, 1, items)], 0).unwrap();
+    store.take(&[arrived(1, 1, items)], 0).unwrap();
     (directory, store)
 }
 
@@ -56,8 +56,8 @@ fn ancestors_that_ended_long_ago_are_found_in_blocks() {
         [seen(at, record), item(Item::Process(event(EventType::Exit, at + 10, end)))]
     });
     let lives: Vec<_> = lives.collect();
-    let next = store.append(&[arrived(1, 1, lives)], 0).unwrap().next_row;
-    store.append(&[arrived(2, 1, vec![seen(MIDNIGHT, child(20_000, 2, "late"))])], next).unwrap();
+    let next = store.take(&[arrived(1, 1, lives)], 0).unwrap().next_row;
+    store.take(&[arrived(2, 1, vec![seen(MIDNIGHT, child(20_000, 2, "late"))])], next).unwrap();
     let sealed = store.snapshot().unwrap().sizes().unwrap();
     assert!(sealed.iter().any(|size| size.table == "processes, ended" && size.rows >= 2), "{sealed:?}");
     let sql = format!("SELECT depth, name FROM processes.ancestors WHERE process_key = '{}' ORDER BY 1", key(20_000));

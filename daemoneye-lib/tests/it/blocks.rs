@@ -1,7 +1,7 @@
 //! Conditions leave out blocks and rows, and never a row that meets them; what has ended is kept in blocks too.
 
 use crate::fixture::{
-    MIDNIGHT, MINUTE, Stored, arrived, ask_of, cell_text, current, event, item, key, process, seen, store,
+    MIDNIGHT, MINUTE, Stored, Take as _, arrived, ask_of, cell_text, current, event, item, key, process, seen, store,
 };
 use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::models::catalog::Table;
@@ -33,7 +33,7 @@ fn blocks() -> &'static (TempDir, Store) {
             record.executable_path = Some(format!("/bin/{name}"));
             seen(MIDNIGHT + i64::from(number), record)
         });
-        let appended = store.append(&[arrived(1, 1, items.collect())], 0).unwrap();
+        let appended = store.take(&[arrived(1, 1, items.collect())], 0).unwrap();
         store.commit_alerts(&[], &[], appended.next_row).unwrap();
         (directory, store)
     })
@@ -139,7 +139,7 @@ fn short_lives(store: &Store, epoch: u8, first: u32, count: u32) {
         let exit = item(Item::Process(event(EventType::Exit, at + 10, end)));
         [seen(at, record), exit]
     });
-    let appended = store.append(&[arrived(epoch, 1, items.collect())], 0).unwrap();
+    let appended = store.take(&[arrived(epoch, 1, items.collect())], 0).unwrap();
     store.commit_alerts(&[], &[], appended.next_row).unwrap();
 }
 
@@ -180,12 +180,12 @@ fn a_process_that_is_heard_of_again_is_there_once() {
         let end = ProcessRecord { start_time: Some(MIDNIGHT + i64::from(number) * 1_000), ..process(number, "late") };
         item(Item::Process(event(EventType::Exit, MIDNIGHT + MINUTE, end)))
     };
-    store.append(&[arrived(2, 1, vec![exit(5), seen(MIDNIGHT + MINUTE, again)])], 0).unwrap();
+    store.take(&[arrived(2, 1, vec![exit(5), seen(MIDNIGHT + MINUTE, again)])], 0).unwrap();
     assert_eq!(process_row(&store, 5).len(), 1);
     assert!(process_row(&store, 5)[0].starts_with("short|short 5|"), "its end was known");
     assert_eq!(process_row(&store, 7), ["again||runs"]);
     // It ends, and stays one however many end after it.
-    store.append(&[arrived(2, 3, vec![exit(7)])], 0).unwrap();
+    store.take(&[arrived(2, 3, vec![exit(7)])], 0).unwrap();
     short_lives(&store, 3, 20_000, 10_000);
     assert_eq!(process_row(&store, 7).len(), 1);
     assert_eq!(current(&store.snapshot().unwrap(), "pid").len(), 20_000);

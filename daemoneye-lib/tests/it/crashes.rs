@@ -1,6 +1,6 @@
 //! A file as a crash would leave it, between any two operations: all that was committed, and nothing else.
 
-use crate::fixture::{COLLECTOR, MIDNIGHT, arrived, ids, process, seen, shown, store, stored};
+use crate::fixture::{COLLECTOR, MIDNIGHT, Take as _, arrived, ids, process, seen, shown, store, stored};
 use daemoneye_lib::models::event::{Epoch, event_id};
 use daemoneye_lib::models::rows::DeliveryRow;
 use daemoneye_lib::proto::common::Alert;
@@ -15,7 +15,7 @@ fn a_copy_of_the_open_file_holds_exactly_what_was_committed() {
     let mut evaluated = 0;
     for round in 0..12_u64 {
         let items = (0..400).map(|at| seen(MIDNIGHT + at, process(1, "x"))).collect();
-        let appended = store.append(&[arrived(1, 1 + round * 400, items)], evaluated).unwrap();
+        let appended = store.take(&[arrived(1, 1 + round * 400, items)], evaluated).unwrap();
         events.extend(appended.events.clone());
         fs::copy(store.path(), &copy).unwrap();
         {
@@ -46,9 +46,9 @@ fn a_copy_of_the_open_file_holds_exactly_what_was_committed() {
 #[test]
 fn a_snapshot_stays_as_it_was() {
     let (_directory, store) = store();
-    store.append(&[arrived(1, 1, vec![seen(1, process(1, "a"))])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![seen(1, process(1, "a"))])], 0).unwrap();
     let before = store.snapshot().unwrap();
-    store.append(&[arrived(1, 2, vec![seen(2, process(2, "b"))])], 0).unwrap();
+    store.take(&[arrived(1, 2, vec![seen(2, process(2, "b"))])], 0).unwrap();
     assert_eq!(ids(&before), [event_id(Epoch([1; 16]), 1)]);
     assert_eq!(ids(&store.snapshot().unwrap()).len(), 2);
 }

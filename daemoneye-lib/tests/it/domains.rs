@@ -1,7 +1,7 @@
 //! Events of every domain are stored, found, sealed, dropped and evaluated in the same way, and come from who may tell them.
 
 use crate::fixture::{
-    COLLECTOR, MIDNIGHT, MINUTE, arrived, cell_text, current, item, key, process, runtime, scan, seen, store,
+    COLLECTOR, MIDNIGHT, MINUTE, Take as _, arrived, cell_text, current, item, key, process, runtime, scan, seen, store,
 };
 use daemoneye_lib::detection::query::rows;
 use daemoneye_lib::detection::rules::load_dir;
@@ -107,7 +107,7 @@ fn filled(rounds: u32) -> (tempfile::TempDir, Store) {
         };
         let items: Vec<_> = chunk.iter().flat_map(round).collect();
         let sent = items.len() as u64;
-        evaluated = store.append(&[everything(1, first, items)], evaluated).unwrap().next_row;
+        evaluated = store.take(&[everything(1, first, items)], evaluated).unwrap().next_row;
         first += sent;
     }
     store.commit_alerts(&[], &[], evaluated).unwrap();
@@ -157,7 +157,7 @@ fn what_waits_for_the_rules_comes_in_the_order_of_its_arrival() {
         item(Item::Performance(sample(4))),
         item(Item::Filesystem(write(5))),
     ];
-    let appended = store.append(&[everything(1, 1, items)], 0).unwrap();
+    let appended = store.take(&[everything(1, 1, items)], 0).unwrap();
     assert_eq!(appended.events.len(), 5);
     let snapshot = store.snapshot().unwrap();
     assert_eq!(snapshot.unevaluated(100).unwrap(), (appended.events.clone(), 5));
@@ -197,7 +197,7 @@ fn an_item_of_a_domain_that_was_not_registered_is_a_gap() {
             vec![seen(MIDNIGHT, process(1, "x")), item(Item::Network(connection(1))), scan(1, MIDNIGHT, true)],
         )
     };
-    let appended = store.append(&[network], 0).unwrap();
+    let appended = store.take(&[network], 0).unwrap();
     assert_eq!(appended.events.len(), 1);
     assert!(matches!(appended.events[0].event, Event::Network(_)));
     assert_eq!(appended.committed[0].2, 3, "it is taken, so that it does not come again");
@@ -205,7 +205,7 @@ fn an_item_of_a_domain_that_was_not_registered_is_a_gap() {
     let why = "the collector sent an item of the domain \"process\", which it has not registered";
     assert_eq!(reasons, [("undecodable", why), ("undecodable", why)]);
     let keyless = NetworkEvent { process_key: Some("../x".to_owned()), ..connection(1) };
-    let appended = store.append(&[everything(2, 1, vec![item(Item::Network(keyless))])], 0).unwrap();
+    let appended = store.take(&[everything(2, 1, vec![item(Item::Network(keyless))])], 0).unwrap();
     assert!(appended.gaps.iter().any(|row| row.gap.reason.contains("process key")), "{:?}", appended.gaps);
     let targetless = SecurityEvent { target_process_key: Some("../x".to_owned()), ..trace(1) };
     let appended = store.append(&[everything(2, 2, vec![item(Item::Security(targetless))])], 0).unwrap();
@@ -218,9 +218,9 @@ fn an_item_of_a_domain_that_was_not_registered_is_a_gap() {
 fn a_full_scan_ends_only_what_its_own_collector_told() {
     let (_directory, store) = store();
     let of = |collector: &str, epoch, items| Arrived { collector: collector.to_owned(), ..arrived(epoch, 1, items) };
-    store.append(&[of("a", 1, vec![seen(MIDNIGHT, process(1, "x")), seen(MIDNIGHT, process(2, "y"))])], 0).unwrap();
+    store.take(&[of("a", 1, vec![seen(MIDNIGHT, process(1, "x")), seen(MIDNIGHT, process(2, "y"))])], 0).unwrap();
     let later = MIDNIGHT + MINUTE;
-    store.append(&[of("b", 2, vec![seen(MIDNIGHT, process(3, "z")), scan(1, later, true)])], 0).unwrap();
+    store.take(&[of("b", 2, vec![seen(MIDNIGHT, process(3, "z")), scan(1, later, true)])], 0).unwrap();
     let ends = || current(&store.snapshot().unwrap(), "end_time");
     assert_eq!(
         ends().iter().filter(|end| *end != "NULL").count(),
@@ -232,9 +232,9 @@ fn a_full_scan_ends_only_what_its_own_collector_told() {
     let mut known = process(2, "y");
     known.collection_time = later;
     let takes_over = of("c", 3, vec![seen(later, known), scan(1, later + MINUTE, true)]);
-    store.append(&[takes_over], 0).unwrap();
+    store.take(&[takes_over], 0).unwrap();
     assert_eq!(ends().iter().filter(|end| *end != "NULL").count(), 2, "{:?}", ends());
-    store.append(&[of("a", 4, vec![scan(2, later + 2 * MINUTE, true)])], 0).unwrap();
+    store.take(&[of("a", 4, vec![scan(2, later + 2 * MINUTE, true)])], 0).unwrap();
     assert_eq!(ends().iter().filter(|end| *end != "NULL").count(), 3, "{:?}", ends());
 }
 
@@ -251,10 +251,10 @@ fn a_trigger_is_taken_once_and_what_became_of_it_is_kept() {
             ..TriggerRequest::default()
         }))
     };
-    let first = store.append(&[everything(1, 1, vec![trigger("t-1"), trigger("t-1"), trigger("t-2")])], 0).unwrap();
+    let first = store.take(&[everything(1, 1, vec![trigger("t-1"), trigger("t-1"), trigger("t-2")])], 0).unwrap();
     assert_eq!(first.triggers.len(), 2);
     // Another spool, the same trigger.
-    let again = store.append(&[everything(2, 1, vec![trigger("t-1"), trigger("")])], 0).unwrap();
+    let again = store.take(&[everything(2, 1, vec![trigger("t-1"), trigger("")])], 0).unwrap();
     assert_eq!(again.triggers, []);
     assert!(again.gaps.iter().any(|row| row.gap.reason.contains("a trigger whose id")), "{:?}", again.gaps);
     let mut row = first.triggers[0].clone();
@@ -264,7 +264,7 @@ fn a_trigger_is_taken_once_and_what_became_of_it_is_kept() {
     assert_eq!(due, first.triggers[1..]);
 
     let many: Vec<_> = (0..MAX_TRIGGERS).map(|number| trigger(&format!("m-{number}"))).collect();
-    store.append(&[everything(3, 1, many)], 0).unwrap();
+    store.take(&[everything(3, 1, many)], 0).unwrap();
     let all = store.snapshot().unwrap().triggers(&[0]).unwrap();
     assert_eq!(all.map(|batch| batch.unwrap().num_rows() as u64).sum::<u64>(), MAX_TRIGGERS);
     store.settle_trigger(&row).unwrap();
@@ -310,7 +310,7 @@ fn a_standing_rule_looks_at_the_events_of_its_own_table() {
         item(Item::Security(trace(4))),
     ];
     let (_directory, store) = store();
-    let appended = store.append(&[everything(1, 1, items)], 0).unwrap();
+    let appended = store.take(&[everything(1, 1, items)], 0).unwrap();
     let findings = engine.execute_rules(&appended.events, &[]);
     assert_eq!(findings.failed, []);
     let id = |index: usize| format!("{}-{index}", Epoch([1; 16]));

@@ -2,8 +2,10 @@
 
 use crate::fixture::{Fixed, ask_of, cell_text, event, identified, process, runtime};
 use daemoneye_lib::detection::Parameters;
+use daemoneye_lib::detection::engine::event_batch;
 use daemoneye_lib::detection::rules::load_dir;
 use daemoneye_lib::detection::standing::DetectionEngine;
+use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::IdentifiedEvent;
 use daemoneye_lib::proto::common::{EventType, ProcessEvent, ProcessRecord};
 use proptest::prelude::*;
@@ -110,6 +112,88 @@ proptest! {
             let answered = ask_of(source.clone(), &query(condition), &Parameters::default()).unwrap();
             let of_query: Vec<_> = answered.rows.iter().map(|row| cell_text(&row[0])).collect();
             prop_assert_eq!(of_rule, of_query, "{}", condition);
+        }
+    }
+}
+
+/// A condition that is put together at random, of what the screen before the engine understands and of what it does not.
+fn condition() -> impl Strategy<Value = String> {
+    let text = || prop::sample::select(&["name", "executable_path", "command_line", "parent_name"][..]);
+    let number = || prop::sample::select(&["pid", "ppid", "uid", "file_exists"][..]);
+    let literal = || prop::sample::select(&["'sh'", "'SH'", "'nginx'", "'cron'", "''", "'/tmp/.x'", "NULL"][..]);
+    let comparison = || prop::sample::select(&["=", "<>", "<", "<=", ">", ">="][..]);
+    let not = || prop::sample::select(&["", "NOT"][..]);
+    let types = prop::sample::subsequence(vec!["'exec'", "'fork'", "'exit'", "'seen'", "'changed'", "'x'"], 1..4);
+    let atom = prop_oneof![
+        (text(), not(), prop::collection::vec(literal(), 1..4))
+            .prop_map(|(column, not, list)| format!("{column} {not} IN ({})", list.join(", "))),
+        (not(), types).prop_map(|(not, list)| format!("event_type {not} IN ({})", list.join(", "))),
+        (comparison(), prop::sample::select(&["'exec'", "'exit'"][..]))
+            .prop_map(|(comparison, literal)| format!("event_type {comparison} {literal}")),
+        (text(), comparison(), literal())
+            .prop_map(|(column, comparison, literal)| format!("{column} {comparison} {literal}")),
+        (text(), comparison(), text()).prop_map(|(left, comparison, right)| format!("{left} {comparison} {right}")),
+        (number(), comparison(), 0..60)
+            .prop_map(|(column, comparison, value)| format!("{column} {comparison} {value}")),
+        (number(), not(), 0..60).prop_map(|(column, not, value)| format!("{column} {not} IN (1, {value}, 7)")),
+        (
+            text(),
+            not(),
+            prop::sample::select(&["LIKE 's%'", "LIKE '%_x%'", "GLOB '*sh'", "REGEXP '^.{2}$'", "REGEXP 'x|w'"][..])
+        )
+            .prop_map(|(column, not, pattern)| format!("{column} {not} {pattern}")),
+        (text(), not()).prop_map(|(column, not)| format!("{column} IS {not} NULL")),
+        (text(), prop::sample::select(&["lower", "hex", "trim", "upper"][..]), comparison(), literal())
+            .prop_map(|(column, function, comparison, literal)| format!("{function}({column}) {comparison} {literal}")),
+        (text(), text(), not()).prop_map(|(a, b, not)| format!("IFNULL({a}, {b}) {not} IN ('sh', 'none')")),
+        (text(), 0..3).prop_map(|(column, place)| format!("instr({column}, 'x') = {place}")),
+        (text(), comparison(), 0..4)
+            .prop_map(|(column, comparison, length)| format!("length({column}) {comparison} {length}")),
+        (text(), 0..3).prop_map(|(column, from)| format!("substr({column}, {from}, 2) = 'sh'")),
+        (number(), number(), comparison())
+            .prop_map(|(a, b, comparison)| format!("coalesce({a}, 5) {comparison} abs({b})")),
+        (text(), literal()).prop_map(|(column, literal)| format!("nullif({column}, {literal}) IS NULL")),
+        prop::sample::select(
+            &[
+                "cpu_usage > 0.5",
+                "name || 'x' = 'shx'",
+                "file_exists",
+                "image_mismatch = 1",
+                "event_time < '1970-01-01 00:00:30'",
+                "pid = '7'",
+                "uid IN (1, 2.5)",
+                "namespaces LIKE '%pid%'",
+                "unixepoch(event_time) % 2",
+                "NULL",
+                "(name = 'sh') IS NOT TRUE",
+            ][..]
+        )
+        .prop_map(str::to_owned),
+    ];
+    atom.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 2..4).prop_map(|all| format!("({})", all.join(" AND "))),
+            prop::collection::vec(inner.clone(), 2..4).prop_map(|any| format!("({})", any.join(" OR "))),
+            inner.prop_map(|inner| format!("NOT ({inner})")),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_screen_before_the_engine_leaves_no_match_out(conditions in prop::collection::vec(condition(), 6), events in events()) {
+        let directory = directory_of(conditions.iter().map(|condition| query(condition)));
+        // What is of two kinds at once is refused.
+        let engine = DetectionEngine::new(runtime().block_on(load_dir(directory.path())).unwrap());
+        prop_assume!(engine.rules().len() > 3);
+        let found = engine.execute_rules(&events, &[]).found;
+        let every_row = event_batch(Table::ProcessEvents, &events).unwrap();
+        for rule in engine.rules().iter() {
+            let own = found.iter().filter(|(own, _)| own.id == rule.rule.id).map(|(_, found)| found.clone());
+            let own: Vec<_> = own.collect();
+            prop_assert_eq!(own, rule.evaluate_each(&every_row).matches, "{}", rule.rule.sql);
         }
     }
 }

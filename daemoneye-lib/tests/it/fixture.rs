@@ -13,8 +13,9 @@ use daemoneye_lib::models::rows::{GAP, GapRow};
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::common::{Alert, EventType, ProcessEvent, ProcessRecord};
 use daemoneye_lib::proto::ipc::{Cell, CollectedItem, ResultColumn, ScanSummary, cell, collected_item::Item};
-use daemoneye_lib::storage::{Arrived, Snapshot, Store, TimeRange};
+use daemoneye_lib::storage::{Appended, Arrived, Evaluated, Snapshot, Store, StoreError, TimeRange, Understood};
 use prost::Message as _;
+use std::ops::Deref;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -69,6 +70,38 @@ pub(crate) fn arrived(epoch: u8, first_sequence: u64, items: Vec<Vec<u8>>) -> Ar
         epoch: Epoch([epoch; 16]),
         first_sequence,
         items,
+    }
+}
+
+/// What a store made of batches, and their new events.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) events: Vec<IdentifiedEvent>,
+    appended: Appended,
+}
+
+impl Deref for Taken {
+    type Target = Appended;
+
+    fn deref(&self) -> &Appended {
+        &self.appended
+    }
+}
+
+/// Takes batches as they arrive, where only the rows before one have been through the rules.
+pub(crate) trait Take {
+    fn take(&self, batches: &[Arrived], evaluated: u64) -> Result<Taken, StoreError>;
+}
+
+impl Take for Store {
+    fn take(&self, batches: &[Arrived], evaluated: u64) -> Result<Taken, StoreError> {
+        let understood: Vec<Understood> = batches.iter().cloned().map(Understood::from).collect();
+        let appended = self.append(&understood, Evaluated::Before(evaluated))?;
+        let new = understood.iter().zip(&appended.stored).flat_map(|(batch, new)| {
+            let all = batch.events_after(0);
+            all[all.len() - usize::try_from(*new).unwrap()..].iter().cloned()
+        });
+        Ok(Taken { events: new.collect(), appended })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is not a sound store of this format is refused, named, and left as it is.
 
-use crate::fixture::{MIDNIGHT, arrived, process, seen, store};
+use crate::fixture::{MIDNIGHT, Take as _, arrived, process, seen, store};
 use daemoneye_lib::storage::{OpenError, Opened, Store};
 use redb::{Database, TableDefinition};
 use std::fs;
@@ -11,7 +11,7 @@ fn closed() -> (tempfile::TempDir, PathBuf) {
     let (directory, store) = store();
     for first in 0..4 {
         let items = (0..800).map(|at| seen(MIDNIGHT + at, process(1, "x"))).collect();
-        let appended = store.append(&[arrived(1, 1 + first * 800, items)], 0).unwrap();
+        let appended = store.take(&[arrived(1, 1 + first * 800, items)], 0).unwrap();
         store.commit_alerts(&[], &[], appended.next_row).unwrap();
     }
     let path = store.path().to_owned();

@@ -1,6 +1,6 @@
 //! Leaving out blocks by their time never leaves out a row that matches.
 
-use crate::fixture::{MIDNIGHT, Stored, arrived, ask_of, cell_text, process, seen, store};
+use crate::fixture::{MIDNIGHT, Stored, Take as _, arrived, ask_of, cell_text, process, seen, store};
 use daemoneye_lib::detection::Parameters;
 use daemoneye_lib::models::time::sql_text;
 use daemoneye_lib::storage::Store;
@@ -25,7 +25,7 @@ fn blocks() -> &'static (TempDir, Store) {
     BLOCKS.get_or_init(|| {
         let (directory, store) = store();
         let items = PLACES.iter().flat_map(|place| (0..BLOCK).map(move |at| seen(place + at % 40, process(1, "x"))));
-        let appended = store.append(&[arrived(1, 1, items.collect())], 0).unwrap();
+        let appended = store.take(&[arrived(1, 1, items.collect())], 0).unwrap();
         store.commit_alerts(&[], &[], appended.next_row).unwrap();
         (directory, store)
     })

@@ -1,6 +1,6 @@
 //! What was appended comes back, from the head and from sealed blocks alike.
 
-use crate::fixture::{MIDNIGHT, MINUTE, process};
+use crate::fixture::{MIDNIGHT, MINUTE, Take as _, process};
 use crate::fixture::{arrived, current, event, ids, item, key, scan, seen, shown, store, stored};
 use daemoneye_lib::models::event::{Epoch, IdentifiedEvent, event_id};
 use daemoneye_lib::proto::common::{Arguments, EventType, ProcessEvent, ProcessRecord};
@@ -98,7 +98,7 @@ proptest! {
             .collect();
         let sent = templates.iter().cycle().take(events.len());
         let items = sent.map(|event| item(Item::Process(event.clone()))).collect();
-        let appended = store.append(&[arrived(7, 1, items)], 0).unwrap();
+        let appended = store.take(&[arrived(7, 1, items)], 0).unwrap();
         prop_assert_eq!(&appended.events, &events);
         prop_assert_eq!(&stored(&store.snapshot().unwrap()), &shown(&events), "from the head");
         store.commit_alerts(&[], &[], appended.next_row).unwrap();
@@ -117,8 +117,8 @@ fn unsealed(store: &daemoneye_lib::storage::Store) -> u64 {
 fn rows_that_the_rules_have_not_seen_are_not_sealed() {
     let (_directory, store) = store();
     let items = |from: i64| (from..from + 1_500).map(|at| seen(at, process(1, "x"))).collect::<Vec<_>>();
-    store.append(&[arrived(1, 1, items(0))], 0).unwrap();
-    let appended = store.append(&[arrived(1, 1_501, items(1_500))], 1_500).unwrap();
+    store.take(&[arrived(1, 1, items(0))], 0).unwrap();
+    let appended = store.take(&[arrived(1, 1_501, items(1_500))], 1_500).unwrap();
     let (waiting, next) = store.snapshot().unwrap().unevaluated(usize::MAX).unwrap();
     assert_eq!((waiting.len(), next), (1_500, appended.next_row));
     assert_eq!(unsealed(&store), 3_000);
@@ -131,7 +131,7 @@ fn rows_that_the_rules_have_not_seen_are_not_sealed() {
 fn rows_that_wait_for_the_rules_are_given_in_pieces() {
     let (_directory, store) = store();
     let items = (0..10).map(|at| seen(at, process(1, "x"))).collect();
-    store.append(&[arrived(1, 1, items)], 0).unwrap();
+    store.take(&[arrived(1, 1, items)], 0).unwrap();
     let (first, next) = store.snapshot().unwrap().unevaluated(4).unwrap();
     assert_eq!((first.len(), next), (4, 4));
     store.commit_alerts(&[], &[], next).unwrap();
@@ -150,7 +150,7 @@ fn very_long_command_lines_are_read_in_pieces() {
         record.command_line = Some("x".repeat(1 << 20));
         seen(0, record)
     };
-    store.append(&[arrived(1, 1, (1..=40).map(long).collect())], 0).unwrap();
+    store.take(&[arrived(1, 1, (1..=40).map(long).collect())], 0).unwrap();
     let snapshot = store.snapshot().unwrap();
     let command_line = 3 + 6;
     let bounded = |rows: daemoneye_lib::storage::Rows| {
@@ -173,7 +173,7 @@ fn an_exit_ends_a_process_and_keeps_what_it_was() {
     end.exit_code = Some(3);
     end.provenance.insert("end_time".to_owned(), "inferred".to_owned());
     let exit = item(Item::Process(event(EventType::Exit, MIDNIGHT + MINUTE, end)));
-    store.append(&[arrived(1, 1, vec![seen(MIDNIGHT, shell), exit])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![seen(MIDNIGHT, shell), exit])], 0).unwrap();
     let snapshot = store.snapshot().unwrap();
     for (column, expected) in [
         ("name", "sh"),
@@ -191,10 +191,10 @@ fn an_exit_ends_a_process_and_keeps_what_it_was() {
 fn an_exit_without_a_time_ends_the_process_all_the_same() {
     let (_directory, store) = store();
     let exit = item(Item::Process(event(EventType::Exit, MIDNIGHT + MINUTE, process(7, "sh"))));
-    store.append(&[arrived(1, 1, vec![seen(MIDNIGHT, process(7, "sh")), exit])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![seen(MIDNIGHT, process(7, "sh")), exit])], 0).unwrap();
     assert_eq!(current(&store.snapshot().unwrap(), "end_time"), ["2024-01-01 00:01:00.000000"]);
     let unknown = item(Item::Process(event(EventType::Exit, MIDNIGHT, process(8, "late"))));
-    store.append(&[arrived(1, 3, vec![unknown])], 0).unwrap();
+    store.take(&[arrived(1, 3, vec![unknown])], 0).unwrap();
     assert_eq!(current(&store.snapshot().unwrap(), "end_time")[1], "2024-01-01 00:00:00.000000");
 }
 
@@ -204,11 +204,11 @@ fn a_full_scan_ends_what_it_did_not_announce() {
     let later = MIDNIGHT + MINUTE;
     let announced = ProcessRecord { collection_time: later + 1, ..process(2, "stays") };
     let first = vec![seen(MIDNIGHT, process(1, "goes")), seen(MIDNIGHT, process(2, "stays")), scan(1, MIDNIGHT, true)];
-    store.append(&[arrived(1, 1, first)], 0).unwrap();
+    store.take(&[arrived(1, 1, first)], 0).unwrap();
     assert_eq!(current(&store.snapshot().unwrap(), "end_time"), ["NULL", "NULL"]);
-    store.append(&[arrived(1, 4, vec![scan(2, later, false)])], 0).unwrap();
+    store.take(&[arrived(1, 4, vec![scan(2, later, false)])], 0).unwrap();
     assert_eq!(current(&store.snapshot().unwrap(), "end_time"), ["NULL", "NULL"], "a scan of differences ends nothing");
-    store.append(&[arrived(2, 1, vec![seen(later, announced), scan(3, later, true)])], 0).unwrap();
+    store.take(&[arrived(2, 1, vec![seen(later, announced), scan(3, later, true)])], 0).unwrap();
     assert_eq!(current(&store.snapshot().unwrap(), "end_time"), ["2024-01-01 00:01:00.000000", "NULL"]);
     assert_eq!(current(&store.snapshot().unwrap(), "name"), ["goes", "stays"]);
 }
@@ -217,7 +217,7 @@ fn a_full_scan_ends_what_it_did_not_announce() {
 fn of_scans_the_newest_hundred_thousand_are_kept() {
     let (_directory, store) = store();
     let scans: Vec<_> = (0..100_010).map(|id| scan(id, MIDNIGHT + i64::try_from(id).unwrap(), false)).collect();
-    store.append(&[arrived(1, 1, scans)], 0).unwrap();
+    store.take(&[arrived(1, 1, scans)], 0).unwrap();
     let kept = store.snapshot().unwrap().scans(&[0]).unwrap().map(Result::unwrap);
     let kept: Vec<_> = kept.flat_map(|batch| daemoneye_lib::detection::query::rows(&batch)).collect();
     assert_eq!(kept.len(), 100_000);

@@ -1,6 +1,6 @@
 //! What is too old or too much goes, nothing else does, and what went is remembered.
 
-use crate::fixture::{MIDNIGHT, MINUTE, arrived, current, event, ids, item, process, scan, seen, store};
+use crate::fixture::{MIDNIGHT, MINUTE, Take as _, arrived, current, event, ids, item, process, scan, seen, store};
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::Epoch;
 use daemoneye_lib::proto::common::{Alert, EventType};
@@ -28,7 +28,7 @@ fn filled(minutes: u32) -> (tempfile::TempDir, Store) {
             })
             .collect();
         let count = items.len() as u64;
-        let appended = store.append(&[arrived(1, first, items)], 0).unwrap();
+        let appended = store.take(&[arrived(1, first, items)], 0).unwrap();
         store.commit_alerts(&[], &[], appended.next_row).unwrap();
         first += count;
     }
@@ -68,17 +68,17 @@ fn what_is_too_old_goes_to_the_block_and_the_rest_stays() {
     store.prune(everything, false).unwrap();
     assert_eq!(rows(&store), (0, 0));
     // What comes again is still known, and what comes next is taken.
-    let again = store.append(&[arrived(1, 1, vec![seen(MIDNIGHT, process(1, "x"))])], 0).unwrap();
+    let again = store.take(&[arrived(1, 1, vec![seen(MIDNIGHT, process(1, "x"))])], 0).unwrap();
     assert_eq!((again.events.len(), again.duplicates), (0, 1));
     let next = seen(MIDNIGHT, process(1, "x"));
-    assert_eq!(store.append(&[arrived(1, 40_001, vec![next])], 0).unwrap().events.len(), 1);
+    assert_eq!(store.take(&[arrived(1, 40_001, vec![next])], 0).unwrap().events.len(), 1);
 }
 
 #[test]
 fn rows_that_the_rules_have_not_seen_stay() {
     let (_directory, store) = store();
     let items = (0..600).map(|at| seen(MIDNIGHT + at, process(1, "x"))).collect();
-    store.append(&[arrived(1, 1, items)], 0).unwrap();
+    store.take(&[arrived(1, 1, items)], 0).unwrap();
     let everything = Keep { since: Some(i64::MAX), ..Keep::default() };
     assert_eq!(store.prune(everything, false).unwrap(), Removed::default());
     store.commit_alerts(&[], &[], 300).unwrap();
@@ -102,14 +102,14 @@ fn a_store_that_holds_too_much_loses_its_oldest_partitions() {
     // The file does not grow again: what is free is used.
     let file = store.file_bytes().unwrap();
     let items = (0..2_000).map(|at| seen(MIDNIGHT + 60 * DAY + at, process(1, "x"))).collect();
-    store.append(&[arrived(1, 120_001, items)], u64::MAX >> 1).unwrap();
+    store.take(&[arrived(1, 120_001, items)], u64::MAX >> 1).unwrap();
     assert!(store.file_bytes().unwrap() <= file);
 }
 
 #[test]
 fn old_scans_closed_gaps_and_alerts_go_and_open_gaps_stay() {
     let (_directory, store) = store();
-    store.append(&[arrived(1, 1, vec![scan(1, MIDNIGHT, false), scan(2, MIDNIGHT + DAY, false)])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![scan(1, MIDNIGHT, false), scan(2, MIDNIGHT + DAY, false)])], 0).unwrap();
     let gap = |from: i64, to| Gap { kind: "x".into(), from, to, ..Gap::default() };
     for (collector, to) in [("a", Some(MIDNIGHT)), ("b", None), ("c", Some(MIDNIGHT + DAY))] {
         store.open_gap(collector, gap(MIDNIGHT - DAY, to)).unwrap();
@@ -137,7 +137,7 @@ fn old_scans_closed_gaps_and_alerts_go_and_open_gaps_stay() {
 fn a_collector_with_ever_new_epochs_is_remembered_by_its_newest() {
     let (_directory, store) = store();
     for epoch in 0..80 {
-        store.append(&[arrived(epoch, 1, vec![seen(MIDNIGHT, process(1, "x"))])], 0).unwrap();
+        store.take(&[arrived(epoch, 1, vec![seen(MIDNIGHT, process(1, "x"))])], 0).unwrap();
     }
     let mut known: Vec<_> =
         store.snapshot().unwrap().committed("procmond").unwrap().iter().map(|(epoch, _)| epoch.0[0]).collect();

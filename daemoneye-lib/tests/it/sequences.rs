@@ -1,6 +1,6 @@
 //! Exactly once, in order, and every hole a gap.
 
-use crate::fixture::{COLLECTOR, MIDNIGHT, MINUTE, arrived, ids, item, process, scan, seen, store};
+use crate::fixture::{COLLECTOR, MIDNIGHT, MINUTE, Take as _, arrived, ids, item, process, scan, seen, store};
 use daemoneye_lib::models::event::{Epoch, event_id};
 use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
@@ -24,8 +24,8 @@ fn gaps(store: &Store) -> Vec<(String, Option<u64>)> {
 #[test]
 fn a_batch_that_comes_again_is_stored_once() {
     let (_directory, store) = store();
-    store.append(&[batch(1, 1, 5)], 0).unwrap();
-    let again = store.append(&[batch(1, 1, 5), batch(1, 4, 4)], 0).unwrap();
+    store.take(&[batch(1, 1, 5)], 0).unwrap();
+    let again = store.take(&[batch(1, 1, 5), batch(1, 4, 4)], 0).unwrap();
     assert_eq!(again.duplicates, 7);
     assert_eq!(again.events.len(), 2);
     assert_eq!(again.committed, [(COLLECTOR.to_owned(), Epoch([1; 16]), 7)]);
@@ -37,8 +37,8 @@ fn a_batch_that_comes_again_is_stored_once() {
 #[test]
 fn a_jump_of_the_sequence_is_an_overflow_of_so_many() {
     let (_directory, store) = store();
-    store.append(&[batch(1, 1, 3)], 0).unwrap();
-    let appended = store.append(&[batch(1, 11, 2)], 0).unwrap();
+    store.take(&[batch(1, 1, 3)], 0).unwrap();
+    let appended = store.take(&[batch(1, 11, 2)], 0).unwrap();
     assert_eq!(gaps(&store), [("spool_overflow".to_owned(), Some(7))]);
     let gap = &appended.gaps[0].gap;
     assert_eq!(
@@ -46,27 +46,27 @@ fn a_jump_of_the_sequence_is_an_overflow_of_so_many() {
         (MIDNIGHT + 3, Some(MIDNIGHT + 11)),
         "from what was seen last to what was seen next"
     );
-    store.append(&[batch(1, 11, 2)], 0).unwrap();
+    store.take(&[batch(1, 11, 2)], 0).unwrap();
     assert_eq!(gaps(&store).len(), 1, "a batch that comes again brings no gap again");
 }
 
 #[test]
 fn what_the_first_batch_of_all_lacks_is_an_overflow_too() {
     let (_directory, store) = store();
-    store.append(&[batch(1, 4, 1)], 0).unwrap();
+    store.take(&[batch(1, 4, 1)], 0).unwrap();
     assert_eq!(gaps(&store), [("spool_overflow".to_owned(), Some(3))]);
 }
 
 #[test]
 fn a_new_epoch_is_a_gap_only_for_a_collector_that_was_known() {
     let (_directory, store) = store();
-    store.append(&[batch(1, 1, 3)], 0).unwrap();
+    store.take(&[batch(1, 1, 3)], 0).unwrap();
     assert_eq!(gaps(&store), []);
-    store.append(&[batch(2, 1, 3)], 0).unwrap();
+    store.take(&[batch(2, 1, 3)], 0).unwrap();
     assert_eq!(gaps(&store), [("spool_replaced".to_owned(), None)]);
-    store.append(&[batch(2, 4, 3)], 0).unwrap();
+    store.take(&[batch(2, 4, 3)], 0).unwrap();
     let other = Arrived { collector: "netmond".to_owned(), ..batch(3, 1, 1) };
-    store.append(&[other], 0).unwrap();
+    store.take(&[other], 0).unwrap();
     assert_eq!(gaps(&store).len(), 1);
 }
 
@@ -82,7 +82,7 @@ fn what_cannot_be_decoded_is_a_gap_and_the_rest_is_kept() {
         seen(MIDNIGHT + 1, bad_key),
         seen(MIDNIGHT + 2, process(2, "b")),
     ];
-    let appended = store.append(&[arrived(1, 1, hostile)], 0).unwrap();
+    let appended = store.take(&[arrived(1, 1, hostile)], 0).unwrap();
     assert_eq!(appended.events.len(), 2);
     assert_eq!(appended.committed[0].2, 5, "all of it is acknowledged");
     let undecodable = ("undecodable".to_owned(), Some(1));
@@ -93,10 +93,10 @@ fn what_cannot_be_decoded_is_a_gap_and_the_rest_is_kept() {
 fn sequences_at_the_end_of_the_number_range_do_no_harm() {
     let (_directory, store) = store();
     for first in [0, u64::MAX, u64::MAX - 1] {
-        store.append(&[arrived(1, first, items(1, 3))], 0).unwrap();
+        store.take(&[arrived(1, first, items(1, 3))], 0).unwrap();
         assert_eq!(ids(&store.snapshot().unwrap()), [""; 0], "sequence {first}");
     }
-    store.append(&[batch(1, 1, 2)], 0).unwrap();
+    store.take(&[batch(1, 1, 2)], 0).unwrap();
     assert_eq!(ids(&store.snapshot().unwrap()).len(), 2);
     assert_eq!(store.snapshot().unwrap().committed(COLLECTOR).unwrap(), [(Epoch([1; 16]), 2)]);
 }
@@ -122,7 +122,7 @@ fn a_gap_that_goes_on_is_one_gap() {
     let gap = |from, to| {
         item(Item::Gap(Gap { kind: "lost".into(), from, to: Some(to), count: Some(3), reason: "full".into() }))
     };
-    store.append(&[arrived(1, 1, vec![gap(1, 5), gap(5, 8), gap(2, 3), gap(9, 10)])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![gap(1, 5), gap(5, 8), gap(2, 3), gap(9, 10)])], 0).unwrap();
     let rows: Vec<_> = store.snapshot().unwrap().gaps().unwrap().into_iter().map(|row| row.gap).collect();
     let stretches: Vec<_> = rows.iter().map(|gap| (gap.from, gap.to, gap.count)).collect();
     assert_eq!(stretches, [(1, Some(8), Some(9)), (9, Some(10), Some(3))], "between 8 and 9 it saw");
@@ -137,7 +137,7 @@ fn whatever_a_collector_sends_there_are_not_many_gaps_and_none_is_forgotten() {
     let kinds = (0..EACH).map(|at| item(Item::Gap(gap(format!("kind-{at}"), at * 10, Some(at * 10 + 1)))));
     let open = (0..EACH).map(|at| item(Item::Gap(gap(format!("open-{at}"), at * 10, None))));
     let garbage = (0..EACH).map(|at| format!("no item {at}").into_bytes());
-    store.append(&[arrived(1, 1, closed.chain(kinds).chain(open).chain(garbage).collect())], 0).unwrap();
+    store.take(&[arrived(1, 1, closed.chain(kinds).chain(open).chain(garbage).collect())], 0).unwrap();
     let gaps = store.snapshot().unwrap().gaps().unwrap();
     assert!(gaps.len() <= 1_000, "{}", gaps.len());
     assert!(gaps.iter().filter(|row| row.gap.to.is_none()).count() <= 33);
@@ -157,7 +157,7 @@ fn what_a_collector_tells_of_itself_is_stored() {
     let (_directory, store) = store();
     let gap = Gap { kind: "collector_down".to_owned(), from: 1, to: Some(2), count: None, reason: "it was".to_owned() };
     let told = vec![item(Item::Gap(gap.clone())), scan(9, MIDNIGHT, true)];
-    let appended = store.append(&[arrived(1, 1, told)], 0).unwrap();
+    let appended = store.take(&[arrived(1, 1, told)], 0).unwrap();
     assert_eq!((appended.gaps[0].gap.clone(), appended.scans[0].scan.scan_id), (gap, 9));
     assert_eq!(appended.gaps[0].collector, COLLECTOR);
 }
@@ -167,7 +167,7 @@ fn what_is_committed_and_observed_survives_reopening() {
     let (directory, store) = store();
     let path = directory.path().join("events.redb");
     let batches = [batch(1, 1, 3), arrived(2, 1, vec![scan(1, MIDNIGHT + MINUTE, true)])];
-    let appended = store.append(&batches, 0).unwrap();
+    let appended = store.take(&batches, 0).unwrap();
     store.commit_alerts(&[], &[], 2).unwrap();
     drop(store);
     let (store, _) = Store::open(&path).unwrap();
@@ -181,7 +181,7 @@ fn what_is_committed_and_observed_survives_reopening() {
     assert_eq!((waiting, next), (appended.events[2..].to_vec(), appended.next_row));
     drop(snapshot);
     store.reopen().unwrap();
-    assert_eq!(store.append(&[batch(1, 4, 1)], 2).unwrap().next_row, 4);
+    assert_eq!(store.take(&[batch(1, 4, 1)], 2).unwrap().next_row, 4);
 }
 
 proptest! {
@@ -197,7 +197,7 @@ proptest! {
         let mut events = Vec::new();
         let (mut missing, mut replaced, mut duplicates, mut counted) = (0, 0, 0, 0);
         for (epoch, first, count, reopen) in steps {
-            let appended = store.append(&[batch(epoch, first, count)], 0).unwrap();
+            let appended = store.take(&[batch(epoch, first, count)], 0).unwrap();
             duplicates += appended.duplicates;
             let through = committed.get(&epoch).copied().unwrap_or(0);
             let new: Vec<u64> = (first..first + count).filter(|sequence| *sequence > through).collect();
@@ -209,7 +209,7 @@ proptest! {
                 committed.insert(epoch, *to);
             }
             let own = committed.get(&epoch).copied().unwrap_or(0);
-            prop_assert_eq!(appended.committed, [(COLLECTOR.to_owned(), Epoch([epoch; 16]), own)]);
+            prop_assert_eq!(&appended.committed, &[(COLLECTOR.to_owned(), Epoch([epoch; 16]), own)]);
             if reopen {
                 drop(store);
                 store = Store::open(&directory.path().join("events.redb")).unwrap().0;

@@ -1,6 +1,6 @@
 //! `processes.snapshots`: what was told comes back, by time and by process, until retention removes it.
 
-use crate::fixture::{MIDNIGHT, MINUTE, arrived, item, key, rows_of, store};
+use crate::fixture::{MIDNIGHT, MINUTE, Take as _, arrived, item, key, rows_of, store};
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::time::sql_text;
 use daemoneye_lib::proto::common::ProcessRecord;
@@ -31,7 +31,7 @@ fn parts(snapshots: u64) -> Vec<Vec<u8>> {
 
 fn told(snapshots: u64) -> (tempfile::TempDir, Store) {
     let (directory, store) = store();
-    store.append(&[arrived(1, 1, parts(snapshots))], 0).unwrap();
+    store.take(&[arrived(1, 1, parts(snapshots))], 0).unwrap();
     (directory, store)
 }
 
@@ -59,7 +59,7 @@ fn snapshots_are_found_in_blocks_and_before() {
 #[test]
 fn a_batch_of_snapshots_that_comes_again_is_stored_once() {
     let (_directory, store) = told(3);
-    store.append(&[arrived(1, 1, parts(4))], 0).unwrap();
+    store.take(&[arrived(1, 1, parts(4))], 0).unwrap();
     assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.snapshots"), ["400"]);
 }
 
@@ -80,7 +80,7 @@ fn a_part_with_a_process_that_has_no_key_is_a_gap() {
     let (_directory, store) = store();
     let processes = vec![ProcessRecord { process_key: "7".to_owned(), ..ProcessRecord::default() }];
     let part = item(Item::Snapshot(ProcessSnapshot { scan_id: 1, processes }));
-    store.append(&[arrived(1, 1, vec![part])], 0).unwrap();
+    store.take(&[arrived(1, 1, vec![part])], 0).unwrap();
     assert_eq!(rows_of(&store, "SELECT count(*) FROM processes.snapshots"), ["0"]);
     let gaps = store.snapshot().unwrap().gaps().unwrap();
     assert_eq!(gaps.iter().map(|row| row.gap.kind.as_str()).collect::<Vec<_>>(), ["undecodable"]);

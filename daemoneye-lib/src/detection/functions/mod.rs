@@ -20,7 +20,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-pub(super) use patterns::pattern_problem;
+pub(super) use patterns::{pattern_of, pattern_problem};
 pub(super) use time::fold_constant;
 
 /// A value as SQLite has them.
@@ -69,6 +69,16 @@ impl<'a> Cell<'a> {
     fn owned(text: impl Into<String>) -> Self {
         Self::Text(Cow::Owned(text.into()))
     }
+
+    /// The same, borrowed from this.
+    pub(super) fn borrowed(&self) -> Cell<'_> {
+        match self {
+            Self::Null => Cell::Null,
+            Self::Integer(number) => Cell::Integer(*number),
+            Self::Real(number) => Cell::Real(*number),
+            Self::Text(text) => Cell::Text(Cow::Borrowed(text)),
+        }
+    }
 }
 
 fn real_text(number: f64) -> String {
@@ -81,7 +91,7 @@ fn real_text(number: f64) -> String {
 
 /// What a function gives back.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gives {
+enum Gives {
     Text,
     Integer,
     Real,
@@ -94,6 +104,13 @@ pub(super) enum Gives {
     Truth,
 }
 
+/// What the values of a column or a call are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Type {
+    Text,
+    Integer,
+}
+
 /// A function from cells to a cell.
 pub(super) struct Scalar {
     /// Its name in the engine.
@@ -104,6 +121,39 @@ pub(super) struct Scalar {
     /// Whether the same arguments give the same value at any time.
     volatility: Volatility,
     call: for<'a> fn(&'a [Cell<'a>]) -> Result<Cell<'a>, String>,
+}
+
+impl Scalar {
+    /// Whether it is no pattern and no conversion, and gives the same at any time.
+    pub(super) fn is_plain(&self) -> bool {
+        self.volatility == Volatility::Immutable && self.gives != Gives::Truth && !self.name.starts_with("__")
+    }
+
+    /// What it gives for arguments of these types (nothing stands for one that is NULL), where that is text or a whole number.
+    pub(super) fn gives(&self, arguments: &[Option<Type>]) -> Option<Type> {
+        let all = |kind| arguments.iter().all(|own| *own == Some(kind));
+        match self.gives {
+            Gives::Text => Some(Type::Text),
+            Gives::Integer => Some(Type::Integer),
+            Gives::Real | Gives::Truth => None,
+            Gives::Number => arguments.first().copied().flatten().filter(|kind| *kind == Type::Integer),
+            Gives::First => arguments.first().copied().flatten(),
+            Gives::Common if all(Type::Text) => Some(Type::Text),
+            Gives::Common => Some(Type::Integer).filter(|kind| all(*kind)),
+        }
+    }
+
+    /// Its value as the engine has it, where it gives this type for arguments of theirs.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub(super) fn value<'c>(&self, cells: &[Cell<'_>], gives: Type) -> std::result::Result<Cell<'c>, String> {
+        let cell = (self.call)(cells)?;
+        Ok(match gives {
+            Type::Text => cell.text().map_or(Cell::Null, Cell::owned),
+            Type::Integer => cell.integer().map_or(Cell::Null, Cell::Integer),
+        })
+    }
 }
 
 /// The functions that a statement may call.

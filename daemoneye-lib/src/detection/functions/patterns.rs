@@ -13,6 +13,17 @@ pub(in crate::detection) fn pattern_problem(function: &str, pattern: &str) -> Op
     compile(function, pattern, None).err()
 }
 
+/// The compiled pattern of a function whose pattern is a constant, and about how many bytes it takes; nothing where it is none.
+pub(in crate::detection) fn pattern_of(
+    function: &'static str,
+    pattern: &str,
+    escape: Option<&str>,
+) -> Option<(Arc<Pattern>, usize)> {
+    let pattern = compiled(function, pattern, one_escape(escape).ok()?).ok()?;
+    let weight = pattern.weight();
+    Some((pattern, weight))
+}
+
 /// The pattern, and about how many bytes it takes.
 pub(super) fn compile(function: &str, pattern: &str, escape: Option<char>) -> Result<(Pattern, usize), String> {
     match function {
