@@ -208,7 +208,7 @@ fn an_item_of_a_domain_that_was_not_registered_is_a_gap() {
     let appended = store.take(&[everything(2, 1, vec![item(Item::Network(keyless))])], 0).unwrap();
     assert!(appended.gaps.iter().any(|row| row.gap.reason.contains("process key")), "{:?}", appended.gaps);
     let targetless = SecurityEvent { target_process_key: Some("../x".to_owned()), ..trace(1) };
-    let appended = store.append(&[everything(2, 2, vec![item(Item::Security(targetless))])], 0).unwrap();
+    let appended = store.take(&[everything(2, 2, vec![item(Item::Security(targetless))])], 0).unwrap();
     assert!(appended.gaps.iter().any(|row| row.gap.reason.contains("whose target")), "{:?}", appended.gaps);
     let domains = store.snapshot().unwrap().domains(COLLECTOR).unwrap();
     assert!(domains.contains(Domain::Trigger) && domains.contains(Domain::Security));
