@@ -91,7 +91,11 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
         }
         let (mode, mode_reason) = self.meanwhile.mode();
         let beside = self.meanwhile.beside();
-        let domains = ["process"].into_iter().chain(beside.domains).map(str::to_owned).collect();
+        let domains: Vec<String> = ["process"].into_iter().chain(beside.domains).map(str::to_owned).collect();
+        // Of a domain of which nothing at all can be told here, the agent knows that nobody looks.
+        let mut features = self.features.clone();
+        let is_own = |table: &String| domains.iter().any(|domain| table.split('.').next() == Some(schema_of(domain)));
+        features.iter_mut().for_each(|feature| feature.tables.retain(is_own));
         SourceDescription {
             mode: mode.to_owned(),
             mode_reason,
@@ -102,7 +106,7 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
                 tables: vec![processes()],
             },
             limitations,
-            features: self.features.clone(),
+            features,
         }
     }
 
@@ -239,6 +243,11 @@ fn lost(sink: &Sink, bytes: usize, limit: usize) -> Result<(), Interrupted> {
     let reason = format!("an event of {bytes} bytes is over the limit of {limit}");
     let gap = Gap { kind: "event_too_large".to_owned(), from: now, to: Some(now), count: Some(1), reason };
     sink.emit(CollectedItem { item: Some(Item::Gap(gap)) }).map_err(|_| Interrupted)
+}
+
+/// The schema of the tables that a domain fills.
+fn schema_of(domain: &str) -> &str {
+    if domain == "process" { "processes" } else { domain }
 }
 
 fn processes() -> TableSchema {

@@ -61,9 +61,9 @@ async fn without_acknowledgements_the_spool_grows_and_the_window_does_not() {
         waits(&sink)
     });
     soon("all spooled", all_emitted.recv()).await;
-    until("the window is full", || shared.lock().batches == 4).await;
+    until("the window is full", || shared.lock().batches == 16).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(shared.lock().batches, 4);
+    assert_eq!(shared.lock().batches, 16);
     assert!(spool_bytes(&site.collector_dir()) > 20_000 * 20);
     collector.kill().await;
 
