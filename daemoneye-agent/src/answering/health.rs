@@ -203,7 +203,7 @@ fn collector(known: &Known) -> ComponentHealth {
         return component(name, HealthStatus::Degraded, "paused by an operator".to_owned(), hint);
     }
     // Others tell what they are told, and need not look around first.
-    let scans = row.mode == POLL && known.domains.contains(Domain::Process);
+    let scans = known.begins_with_a_scan();
     if !known.scanned && (row.collector == PROCMOND || scans) {
         return component(name, HealthStatus::Starting, "waiting for its first scan to be committed".to_owned(), "");
     }

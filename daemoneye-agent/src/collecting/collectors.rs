@@ -4,7 +4,7 @@
 //! stored: what must outlive the agent is in the store.
 
 use crate::answering::completeness::Limitation;
-use crate::collecting::observing::Observing;
+use crate::collecting::observing::{Observing, POLL};
 use daemoneye_lib::models::domain::{Domain, Domains};
 use daemoneye_lib::models::rows::{CollectorRow, GapRow, ScanRow};
 use daemoneye_lib::models::time;
@@ -66,6 +66,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// Whether the first that it tells is a scan of all processes: one that took to scans later has told before.
+    pub(crate) fn begins_with_a_scan(&self) -> bool {
+        self.registered.mode == POLL && self.domains.contains(Domain::Process)
+    }
+
     /// It observes in this way now.
     fn observes(&mut self, way: Observing) {
         self.row.mode.clone_from(&way.mode);
