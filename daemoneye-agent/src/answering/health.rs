@@ -8,7 +8,6 @@ use crate::ruling::state::RuleState;
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
-use daemoneye_lib::models::domain::Domain;
 use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
