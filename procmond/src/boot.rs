@@ -19,6 +19,7 @@ impl Boot {
         self.time_ns.saturating_add(i64::try_from(self.duration_ns(ticks)).unwrap_or(i64::MAX))
     }
 
+    #[cfg(target_os = "linux")]
     /// The clock tick of a moment so many nanoseconds after the boot.
     pub(crate) fn ticks_of(&self, ns: u64) -> u64 {
         let ticks = u128::from(ns) * u128::from(self.ticks_per_second) / 1_000_000_000;

@@ -13,6 +13,7 @@ pub(crate) enum Failure {
     Config(#[from] ConfigError),
     /// What this system's way of reading processes needs is not there.
     #[error(transparent)]
+    #[cfg(target_os = "linux")]
     Host(Box<dyn Error + Send + Sync>),
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -27,6 +28,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    #[cfg(target_os = "linux")]
     pub(crate) fn host(error: impl Error + Send + Sync + 'static) -> Self {
         Self::Host(Box::new(error))
     }

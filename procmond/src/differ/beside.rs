@@ -19,6 +19,7 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
+    #[cfg(target_os = "linux")]
     /// Events are told since this tick of the boot.
     pub(crate) fn since(since_ticks: u64) -> Self {
         Self { since_ticks, doubtful: HashSet::new(), doubted: HashSet::new(), missed: 0 }

@@ -75,6 +75,7 @@ impl<'a> Pass<'a> {
         Self { beside, ..self }
     }
 
+    #[cfg(target_os = "linux")]
     /// The same, for a look at one process.
     pub(crate) fn looking(self) -> Self {
         Self { look: true, ..self }
@@ -85,11 +86,13 @@ impl<'a> Pass<'a> {
         Self { snapshot: Some(Parts::of(self.scan)), ..self }
     }
 
+    #[cfg(target_os = "linux")]
     /// The same, for a look at a process that was noticed to run another program: that is told, whatever else is known.
     pub(crate) fn looking_for_exec(self, at: i64) -> Self {
         Self { look: true, exec: Some(at), ..self }
     }
 
+    #[cfg(target_os = "linux")]
     /// Whether a record was told.
     pub(crate) fn has_told(&self) -> bool {
         self.told

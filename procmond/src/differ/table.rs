@@ -180,6 +180,7 @@ impl Table {
         }
     }
 
+    #[cfg(target_os = "linux")]
     /// The process with this pid that began then, whether it runs or has ended.
     pub(crate) fn find(&self, pid: u32, start_ticks: u64) -> Option<&Known> {
         let running = self.known.get(&pid).filter(|known| known.start_ticks == start_ticks);
