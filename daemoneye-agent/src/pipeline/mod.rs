@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A commit costs the same for one event as for hundreds, so batches in which no rule found anything wait for each other for
-//! at most [`COMMIT_EVERY`]. What a rule found is committed at once, with all that came before it.
+//! at most [`COMMIT_EVERY`](pending::COMMIT_EVERY). What a rule found is committed at once, with all that came before it.
 //!
 //! Crash windows. Before the first commit: nothing happened, the collector sends again. Between the commits: the rows are
 //! in the store behind the mark of what was evaluated, and go through the rules at the next start. After the second: the
@@ -16,6 +16,16 @@
 //! When the disk refuses, nothing is acknowledged: what has arrived waits here, the queue before it fills, the bus stops
 //! reading and the collectors spool. The store is reopened until it works again.
 
+mod alerts;
+mod pending;
+mod persistence;
+mod progress;
+
+pub(crate) use alerts::DELIVERY_RETRY;
+pub(crate) use pending::Pending;
+pub(crate) use persistence::{Persistence, PipelineError};
+pub(crate) use progress::Progress;
+
 use crate::answering::completeness::{self, Limitation, RuleGaps};
 use crate::collecting::collectors::Collectors;
 use crate::collecting::ingest::{name_of, names_of};
@@ -23,114 +33,32 @@ use crate::collecting::triggers;
 use crate::feed::Feed;
 use crate::metrics::Metrics;
 use crate::ruling::schedule::Found;
+use alerts::Suspicion;
 use daemoneye_eventbus::proto::ControlPayload;
 use daemoneye_eventbus::proto::control_payload::Control;
 use daemoneye_eventbus::{Client, Payload};
-use daemoneye_lib::alerting::{Generated, Sinks, generate_alert};
-use daemoneye_lib::detection::engine::Match;
-use daemoneye_lib::detection::rules::Rule;
+use daemoneye_lib::alerting::Sinks;
 use daemoneye_lib::detection::standing::{DetectionEngine, Findings};
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::{Epoch, IdentifiedEvent};
 use daemoneye_lib::models::rows::{DeliveryRow, GapRow, TriggerRow};
-use daemoneye_lib::models::time;
-use daemoneye_lib::proto::common::Alert;
 use daemoneye_lib::proto::ipc::BatchAck;
-use daemoneye_lib::storage::{Appended, Arrived, Evaluated, OpenError, Store, StoreError, Understood};
+use daemoneye_lib::storage::{Appended, Arrived, Evaluated, Understood};
 use prost::Message as _;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::task::block_in_place;
-use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::Instrument as _;
 
-/// How long batches wait for others with which they are committed.
-const COMMIT_EVERY: Duration = Duration::from_millis(200);
-/// Items after which nothing waits any more.
-const GROUP_ITEMS: usize = 1_024;
-/// Bytes after which nothing waits any more.
-const GROUP_BYTES: usize = 2 << 20;
-/// Epochs whose newest sequence is remembered here; of one that is forgotten the store is asked.
-const KNOWN_EPOCHS: usize = 64;
 /// Rows that are evaluated together after a crash.
 const CATCH_UP_ROWS: usize = 1_024;
-/// Between two attempts.
-pub(crate) const DELIVERY_RETRY: Duration = Duration::from_secs(5);
-/// Deliveries that are tried again at once.
-const DELIVERY_BATCH: usize = 256;
 /// How old what `detection.runs` says of completeness may be; alerts are judged anew each time.
 const DOUBTS: Duration = Duration::from_secs(5);
-const REOPEN_FIRST: Duration = Duration::from_millis(200);
-const REOPEN_LAST: Duration = Duration::from_secs(5);
-
-/// Counters and troubles that health and the status line show.
-#[derive(Clone, Default)]
-pub(crate) struct Progress(Arc<Mutex<State>>);
-
-#[derive(Clone, Default)]
-pub(crate) struct State {
-    pub(crate) events: u64,
-    pub(crate) alerts: u64,
-    pub(crate) last_scan_processes: Option<u32>,
-    /// Why nothing is stored at present.
-    pub(crate) store_trouble: Option<String>,
-    /// Why a sink does not take alerts, by its name.
-    pub(crate) sink_troubles: BTreeMap<String, String>,
-}
-
-impl Progress {
-    pub(crate) fn now(&self) -> State {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-/// Why the agent cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PipelineError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Reopen(#[from] OpenError),
-}
-
-/// The store, and patience with the disk below it.
-pub(crate) struct Persistence {
-    pub(crate) store: Arc<Store>,
-    pub(crate) progress: Progress,
-}
-
-impl Persistence {
-    /// Does something with the store, however long the disk refuses. Damage is another matter: it ends the agent.
-    async fn insist<T>(&self, work: impl Fn(&Store) -> Result<T, StoreError>) -> Result<T, PipelineError> {
-        let mut wait = REOPEN_FIRST;
-        loop {
-            let error = match block_in_place(|| work(&self.store)) {
-                Ok(done) => {
-                    self.progress.note(|state| state.store_trouble = None);
-                    return Ok(done);
-                }
-                Err(error @ (StoreError::Io { .. } | StoreError::Closed { .. })) => error,
-                Err(error) => return Err(error.into()),
-            };
-            tracing::error!(%error, "nothing is stored or acknowledged until the disk takes it again");
-            self.progress.note(|state| state.store_trouble = Some(error.to_string()));
-            sleep(wait).await;
-            wait = (wait * 2).min(REOPEN_LAST);
-            match block_in_place(|| self.store.reopen()) {
-                Ok(()) | Err(OpenError::Io { .. } | OpenError::InUse { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
 
 /// Owns all writing to the store but the opening of gaps.
 pub(crate) struct Pipeline {
@@ -160,49 +88,6 @@ pub(crate) struct Pipeline {
     pub(crate) under_way: HashMap<(String, String), Instant>,
     /// What is not yet committed.
     pub(crate) pending: Pending,
-}
-
-/// Batches that have been through the rules and are not yet committed.
-#[derive(Default)]
-pub(crate) struct Pending {
-    batches: Vec<Understood>,
-    items: usize,
-    bytes: usize,
-    /// When they are committed at the latest.
-    due: Option<Instant>,
-    /// What the rules found in them.
-    findings: Findings,
-    /// The newest time of an event in them.
-    newest: i64,
-    /// Through which sequence everything has been through the rules, by collector and epoch.
-    known: HashMap<(String, Epoch), u64>,
-}
-
-impl Pending {
-    /// Whether they are not to wait.
-    fn is_pressing(&self) -> bool {
-        let is_silent = self.findings.found.is_empty() && self.findings.failed.is_empty();
-        // Whatever else is told (a scan, a gap, a trigger) is told seldom, and somebody waits for it.
-        let of_events = self.batches.last().is_none_or(Understood::is_of_events);
-        !is_silent || !of_events || self.items >= GROUP_ITEMS || self.bytes >= GROUP_BYTES
-    }
-
-    fn add(&mut self, batch: Understood, findings: Findings) {
-        if let Some(last) = batch.last_sequence() {
-            let key = (batch.batch().collector.clone(), batch.batch().epoch);
-            if self.known.len() >= KNOWN_EPOCHS && !self.known.contains_key(&key) {
-                self.known.clear();
-            }
-            let known = self.known.entry(key).or_default();
-            *known = last.max(*known);
-        }
-        self.items += batch.batch().items.len();
-        self.bytes += batch.bytes();
-        self.due.get_or_insert_with(|| Instant::now() + COMMIT_EVERY);
-        self.findings.found.extend(findings.found);
-        self.findings.failed.extend(findings.failed);
-        self.batches.push(batch);
-    }
 }
 
 impl Pipeline {
@@ -271,8 +156,7 @@ impl Pipeline {
 
     /// Commits what waits, raises what was found in it, and acknowledges it.
     async fn commit(&mut self) -> Result<(), PipelineError> {
-        let known = std::mem::take(&mut self.pending.known);
-        let pending = std::mem::replace(&mut self.pending, Pending { known, ..Pending::default() });
+        let pending = self.pending.take();
         if pending.batches.is_empty() {
             return Ok(());
         }
@@ -415,117 +299,11 @@ impl Pipeline {
         self.storage.insist(|store| self.rule_gaps.open(store, rule_id, why, from)).await.map(drop)
     }
 
-    /// Makes alerts of matches, or counts them to alerts that are there.
-    async fn raise(&mut self, suspicions: Vec<Suspicion>) -> Result<(), PipelineError> {
-        if suspicions.is_empty() {
-            return Ok(());
-        }
-        let mut alerts: Vec<(Alert, bool)> = Vec::new();
-        for Suspicion { rule, found, moment, doubts } in &suspicions {
-            let pending =
-                alerts.iter().rposition(|(alert, _)| alert.rule_id == rule.id && alert.dedup_key == found.dedup_key);
-            let earlier = match pending {
-                Some(index) => Some(alerts[index].0.clone()),
-                None => self.storage.insist(|store| store.latest_alert(&rule.id, &found.dedup_key)).await?,
-            };
-            match (generate_alert(rule, found, *moment, doubts, earlier), pending) {
-                (Generated::Known, _) => {}
-                (Generated::Again(alert), Some(index)) => alerts[index].0 = alert,
-                (Generated::Again(alert), None) => alerts.push((alert, false)),
-                (Generated::New(alert), _) => alerts.push((alert, true)),
-            }
-            tracing::debug!(event = %found.event_id, rule = %rule.id, "matched");
-        }
-        let evaluated = self.evaluated;
-        self.dispatch(alerts, evaluated).await
-    }
-
     /// What is known to be missing now.
     async fn doubts(&self) -> Result<(Vec<GapRow>, Vec<Limitation>), PipelineError> {
         let collectors = self.collectors.clone();
         let gaps = self.storage.insist(|store| completeness::gaps(&store.snapshot()?, &collectors)).await?;
         Ok((gaps, self.collectors.limitations()))
-    }
-
-    /// Commits alerts with their due deliveries, then hands the new ones to the sinks.
-    async fn dispatch(&mut self, alerts: Vec<(Alert, bool)>, next_row: u64) -> Result<(), PipelineError> {
-        let fresh = alerts.iter().filter(|(_, is_new)| *is_new);
-        let due: Vec<(DeliveryRow, Alert)> = fresh
-            .clone()
-            .flat_map(|(alert, _)| self.sinks.due(alert).into_iter().map(|row| (row, alert.clone())))
-            .collect();
-        let rows: Vec<DeliveryRow> = due.iter().map(|(row, _)| row.clone()).collect();
-        let new = fresh.count() as u64;
-        self.metrics.alerted(&alerts);
-        for (alert, is_new) in &alerts {
-            let event = alert.event_ids.last().map(String::as_str).unwrap_or_default();
-            tracing::debug!(event, alert = %alert.alert_id, rule = %alert.rule_id, is_new, "alert");
-        }
-        let alerts: Vec<Alert> = alerts.into_iter().map(|(alert, _)| alert).collect();
-        self.storage.insist(|store| store.commit_alerts(&alerts, &rows, next_row)).await?;
-        self.storage.progress.note(|state| state.alerts += new);
-        self.feed.publish(&alerts).await;
-        for (row, alert) in due {
-            self.deliver(row, alert);
-        }
-        Ok(())
-    }
-
-    fn deliver(&mut self, row: DeliveryRow, alert: Alert) {
-        let key = (row.alert_id.clone(), row.sink.clone());
-        if self.under_way.contains_key(&key) {
-            return;
-        }
-        tracing::debug!(alert = %key.0, sink = %key.1, "delivering");
-        if self.sinks.deliver_alert(row, Arc::new(alert)) {
-            self.under_way.insert(key, Instant::now());
-        }
-    }
-
-    /// Records what became of deliveries, and tries again what is still due.
-    async fn settle_deliveries(&mut self) -> Result<(), PipelineError> {
-        let outcomes: Vec<DeliveryRow> =
-            self.outcomes.get_mut().unwrap_or_else(PoisonError::into_inner).try_iter().collect();
-        if !outcomes.is_empty() {
-            self.storage.insist(|store| store.record_deliveries(&outcomes)).await?;
-        }
-        for row in outcomes {
-            let began = self.under_way.remove(&(row.alert_id.clone(), row.sink.clone()));
-            self.metrics.delivered(&row, began.map(|began| began.elapsed()));
-            tracing::debug!(alert = %row.alert_id, sink = %row.sink, status = %row.status, "delivery");
-            self.storage.progress.note(|state| match row.error {
-                Some(why) => {
-                    tracing::warn!(sink = %row.sink, %why, attempts = row.attempts, "an alert could not be delivered");
-                    state.sink_troubles.insert(row.sink, why);
-                }
-                None => {
-                    state.sink_troubles.remove(&row.sink);
-                }
-            });
-        }
-        Ok(())
-    }
-
-    async fn retry_deliveries(&mut self) -> Result<(), PipelineError> {
-        let due = self.storage.insist(|store| store.due_deliveries(DELIVERY_BATCH)).await?;
-        let mut homeless = Vec::new();
-        for (mut row, alert) in due {
-            if self.sinks.has(&row.sink) {
-                self.deliver(row, alert);
-            } else if !self.under_way.contains_key(&(row.alert_id.clone(), row.sink.clone())) {
-                // Counted like any attempt, so that it does not stand before those that can be delivered for ever.
-                row.status = "failed".to_owned();
-                row.error = Some("the sink is not configured any more".to_owned());
-                row.attempts += 1;
-                row.time = time::now_ns();
-                homeless.push(row);
-            }
-        }
-        if !homeless.is_empty() {
-            tracing::warn!(deliveries = homeless.len(), sink = %homeless[0].sink, "alerts are due to a sink that is gone");
-            self.storage.insist(|store| store.record_deliveries(&homeless)).await?;
-        }
-        Ok(())
     }
 
     fn note(&self, appended: &Appended) {
@@ -543,15 +321,6 @@ impl Pipeline {
             }
         });
     }
-}
-
-/// A match on its way to an alert.
-struct Suspicion {
-    rule: Arc<Rule>,
-    found: Match,
-    moment: i64,
-    /// Why something may be missing around it.
-    doubts: Vec<String>,
 }
 
 async fn acknowledge(bus: &Client, committed: Vec<(String, Epoch, u64)>) {
