@@ -10,7 +10,7 @@ use super::query::{json_value, rows};
 use super::rules::lists::Lists;
 use super::rules::{Exception, Rule};
 use super::scheduled::Scheduled;
-use super::screen::{Allowance, Screen};
+use super::screen::{Allowance, Screened};
 use super::session;
 use super::source::{Nothing, Provider, TableSource, Touched, provider};
 use crate::models::batch::{self, kind_of};
@@ -58,8 +58,8 @@ pub enum Form {
 pub struct Standing {
     /// The table of events whose rows it looks at.
     table: Table,
-    /// Of which events the condition may be true.
-    screen: Screen,
+    /// The condition, as the screen before the engine needs it.
+    screened: Screened,
     condition: Condition,
     /// Those of the rule's exceptions, in their order.
     exceptions: Vec<(Exception, Condition)>,
@@ -178,7 +178,7 @@ impl Compiler {
             holds(&condition, &sample).map_err(|error| of_exception(broken(error.to_string())))?;
             exceptions.push((exception.clone(), condition));
         }
-        let screen = Screen::of(predicate.as_ref(), table, &self.allowance);
+        let screened = Screened::of(predicate.as_ref(), table, &self.allowance);
         let expressions = condition.iter().chain(exceptions.iter().filter_map(|(_, condition)| condition.as_ref()));
         let mut reads = vec![false; table.columns().len()];
         for column in expressions.chain(results.iter().map(|(_, result)| result)).flat_map(collect_columns) {
@@ -186,7 +186,7 @@ impl Compiler {
                 *reads = true;
             }
         }
-        let standing = Standing { table, screen, condition, exceptions, results, own, reads };
+        let standing = Standing { table, screened, condition, exceptions, results, own, reads };
         standing.evaluate(&sample).map_err(|why| of_query(broken(why)))?;
         Ok(standing)
     }
@@ -291,9 +291,9 @@ impl Standing {
         self.table
     }
 
-    /// Whether it may be true of this event of its table; of one of which it may not, it is not.
-    pub(super) fn may_match(&self, event: &IdentifiedEvent) -> bool {
-        self.screen.may_match(event)
+    /// Its condition, as the screen before the engine needs it.
+    pub(super) const fn screened(&self) -> &Screened {
+        &self.screened
     }
 
     /// These events of its table as far as it reads them.
@@ -311,6 +311,14 @@ impl CompiledRule {
     pub fn table(&self) -> Option<Table> {
         match &self.form {
             Form::Standing(standing) => Some(standing.table),
+            Form::Scheduled(_) => None,
+        }
+    }
+
+    /// What is left of its plan, of a standing rule.
+    pub(super) const fn standing(&self) -> Option<&Standing> {
+        match &self.form {
+            Form::Standing(standing) => Some(standing),
             Form::Scheduled(_) => None,
         }
     }

@@ -158,8 +158,17 @@ impl DetectionRecord {
     /// Whether a rule is to be evaluated now.
     pub fn may_run(&self, rule_id: &str) -> bool {
         let record = self.lock();
-        let suspended = record.rules.get(rule_id).and_then(|entry| entry.suspended.as_ref());
-        !record.disabled.contains(rule_id) && suspended.is_none_or(|(until, _)| *until <= Instant::now())
+        let is_suspended = record.rules.get(rule_id).is_some_and(|entry| entry.is_suspended(Instant::now()));
+        !record.disabled.contains(rule_id) && !is_suspended
+    }
+
+    /// The rules that are not to be evaluated now.
+    pub(super) fn at_rest(&self) -> BTreeSet<String> {
+        let (record, now) = (self.lock(), Instant::now());
+        let mut rest = record.disabled.clone();
+        let suspended = record.rules.iter().filter(|(_, entry)| entry.is_suspended(now));
+        rest.extend(suspended.map(|(id, _)| id.clone()));
+        rest
     }
 
     /// Which rules are not to be evaluated, by the operator's will.
@@ -228,6 +237,10 @@ impl Record {
 }
 
 impl Entry {
+    fn is_suspended(&self, now: Instant) -> bool {
+        self.suspended.as_ref().is_some_and(|(until, _)| *until > now)
+    }
+
     fn note(&mut self, outcome: &Outcome, Budget(budget): Budget, run_time: i64) -> Noted {
         let row = &mut self.row;
         row.evaluations += 1;

@@ -1,14 +1,15 @@
 //! The rules in force: all standing ones over every batch, replaced as a whole while they run.
 
 use super::cost::Cost;
-use super::engine::{CompiledRule, Evaluated, Form, Match, Standing, event_batch};
+use super::engine::{CompiledRule, Evaluated, Match, Standing, event_batch};
 use super::record::{Budget, Noted, Outcome};
 use super::rules::{LoadOutcome, Rule};
+use super::screen::{Asked, Screen};
 use crate::models::catalog::Table;
 use crate::models::event::IdentifiedEvent;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result as EngineResult;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,23 @@ const SHARED_ROWS: usize = 4;
 /// The rules in force; a handle on shared state.
 #[derive(Clone)]
 pub struct DetectionEngine {
-    rules: Arc<RwLock<Arc<Vec<Arc<CompiledRule>>>>>,
+    in_force: Arc<RwLock<Arc<InForce>>>,
     record: DetectionRecord,
+}
+
+/// Rules, and the screen before the standing ones.
+#[derive(Default)]
+struct InForce {
+    rules: Arc<Vec<Arc<CompiledRule>>>,
+    screens: Vec<Screen>,
+}
+
+impl InForce {
+    fn new(rules: Vec<Arc<CompiledRule>>) -> Self {
+        let standing = rules.iter().enumerate().filter_map(|(place, rule)| Some((place, rule.standing()?.screened())));
+        let screens = Screen::all(standing);
+        Self { rules: Arc::new(rules), screens }
+    }
 }
 
 /// What the rules said of a batch.
@@ -45,7 +61,7 @@ pub struct Change {
 impl DetectionEngine {
     /// An engine with what was loaded; refused files stay visible in the record.
     pub fn new(loaded: LoadOutcome) -> Self {
-        let engine = Self { rules: Arc::default(), record: DetectionRecord::default() };
+        let engine = Self { in_force: Arc::default(), record: DetectionRecord::default() };
         engine.replace(loaded);
         engine
     }
@@ -57,7 +73,11 @@ impl DetectionEngine {
 
     /// The rules in force, by id; disabled ones too.
     pub fn rules(&self) -> Arc<Vec<Arc<CompiledRule>>> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.in_force().rules)
+    }
+
+    fn in_force(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Puts what was loaded in the place of what is in force. A batch is evaluated by the rules of before or by those of after,
@@ -80,20 +100,21 @@ impl DetectionEngine {
         rules.sort_by(|a, b| a.rule.id.cmp(&b.rule.id));
         let changes = changes(&before, &rules, &kept);
         self.record.replace(&rules, &problems, kept);
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        let in_force = Arc::new(InForce::new(rules));
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = in_force;
         changes
     }
 
     /// Evaluates every standing rule that is enabled over the events of its table. A rule that fails is marked unhealthy with the reason; the
     /// others go on.
     pub fn execute_rules(&self, events: &[IdentifiedEvent], degraded_reasons: &[String]) -> Findings {
-        let rules = self.rules();
+        let in_force = self.in_force();
         let mut findings = Findings::default();
         let reasons: Arc<[String]> = degraded_reasons.into();
-        let mut seen = screened(&rules, events, |rule| self.record.may_run(&rule.rule.id));
         let mut shared = HashMap::new();
+        let seen = screened(&in_force, events, &self.record.at_rest());
         let mut outcomes = Vec::with_capacity(seen.len());
-        for Seen { rule, standing, rows, wanted, cost } in seen.drain(..) {
+        for Seen { rule, standing, rows, wanted, cost } in seen {
             let mut outcome =
                 Outcome { rows: rows as u64, cost, degraded_reasons: Arc::clone(&reasons), ..Outcome::default() };
             if !wanted.is_empty() {
@@ -141,34 +162,35 @@ struct Seen<'r, 'e> {
     cost: Duration,
 }
 
-/// The standing rules that may run and whose table has events, beside the events that they may be true of.
+/// The standing rules that are not at rest and whose table has events, beside the events that they may be true of; by id.
 fn screened<'r, 'e>(
-    rules: &'r [Arc<CompiledRule>],
+    in_force: &'r InForce,
     events: &'e [IdentifiedEvent],
-    may_run: impl Fn(&CompiledRule) -> bool,
+    at_rest: &BTreeSet<String>,
 ) -> Vec<Seen<'r, 'e>> {
     let mut rows: HashMap<Table, Vec<&IdentifiedEvent>> = HashMap::new();
     for event in events {
         rows.entry(event.event.table()).or_default().push(event);
     }
-    let (spent, mut before) = (Cost::start(), Instant::now());
-    let began = before;
-    let mut seen: Vec<Seen<'_, '_>> = Vec::new();
-    for rule in rules {
-        let Form::Standing(standing) = &rule.form else { continue };
-        let Some(rows) = rows.get(&standing.table()).filter(|_| may_run(rule)) else { continue };
-        let wanted = rows.iter().copied().filter(|event| standing.may_match(event)).collect();
-        let now = Instant::now();
-        seen.push(Seen { rule, standing, rows: rows.len(), wanted, cost: now - before });
-        before = now;
+    let (spent, began) = (Cost::start(), Instant::now());
+    let mut seen: Vec<(usize, Seen<'_, '_>)> = Vec::new();
+    for screen in &in_force.screens {
+        let Some(rows) = rows.get(&screen.table()) else { continue };
+        let may_run = |place: usize| {
+            in_force.rules.get(place).is_some_and(|rule| at_rest.is_empty() || !at_rest.contains(&rule.rule.id))
+        };
+        seen.extend(screen.ask(rows, may_run).into_iter().filter_map(|Asked { rule: place, wanted, took, .. }| {
+            let rule = in_force.rules.get(place)?;
+            Some((place, Seen { rule, standing: rule.standing()?, rows: rows.len(), wanted, cost: took }))
+        }));
     }
+    seen.sort_unstable_by_key(|(place, _)| *place);
     // The clock of what the processor spent is dear to ask: it is asked once, and each rule is told the part that the cheap one
     // says. So a rule is never said to have cost more than all of them did, however busy the host.
     let (spent, elapsed) = (spent.so_far().as_secs_f64(), began.elapsed().as_secs_f64());
-    if elapsed > 0.0 {
-        seen.iter_mut().for_each(|seen| seen.cost = seen.cost.mul_f64(spent / elapsed));
-    }
-    seen
+    let part = if elapsed > 0.0 { spent / elapsed } else { 1.0 };
+    let told = seen.into_iter().map(|(_, seen)| Seen { cost: seen.cost.mul_f64(part), ..seen });
+    told.collect()
 }
 
 /// What a rule is evaluated over. All rows of a table are the same for all rules that want all of them.

@@ -69,16 +69,6 @@ impl<'a> Cell<'a> {
     fn owned(text: impl Into<String>) -> Self {
         Self::Text(Cow::Owned(text.into()))
     }
-
-    /// The same, borrowed from this.
-    pub(super) fn borrowed(&self) -> Cell<'_> {
-        match self {
-            Self::Null => Cell::Null,
-            Self::Integer(number) => Cell::Integer(*number),
-            Self::Real(number) => Cell::Real(*number),
-            Self::Text(text) => Cell::Text(Cow::Borrowed(text)),
-        }
-    }
 }
 
 fn real_text(number: f64) -> String {
@@ -105,7 +95,7 @@ enum Gives {
 }
 
 /// What the values of a column or a call are.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Type {
     Text,
     Integer,
@@ -121,6 +111,26 @@ pub(super) struct Scalar {
     /// Whether the same arguments give the same value at any time.
     volatility: Volatility,
     call: for<'a> fn(&'a [Cell<'a>]) -> Result<Cell<'a>, String>,
+}
+
+impl std::fmt::Debug for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Scalar {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Scalar {}
+
+impl Hash for Scalar {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
 }
 
 impl Scalar {
@@ -252,6 +262,7 @@ pub(super) fn all() -> Vec<Arc<ScalarUDF>> {
 }
 
 /// A [`Scalar`] as the engine calls it.
+#[derive(Debug, PartialEq, Eq, Hash)]
 struct RowByRow {
     scalar: &'static Scalar,
     signature: Signature,
@@ -267,26 +278,6 @@ impl RowByRow {
             Signature::variadic_any(scalar.volatility)
         };
         Self { scalar, signature }
-    }
-}
-
-impl std::fmt::Debug for RowByRow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.scalar.name)
-    }
-}
-
-impl PartialEq for RowByRow {
-    fn eq(&self, other: &Self) -> bool {
-        self.scalar.name == other.scalar.name
-    }
-}
-
-impl Eq for RowByRow {}
-
-impl Hash for RowByRow {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.scalar.name.hash(state);
     }
 }
 
