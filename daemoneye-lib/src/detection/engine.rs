@@ -338,6 +338,24 @@ impl CompiledRule {
         all
     }
 
+    /// Those of the events that match; a scheduled rule looks at none. As in [`CompiledRule::evaluate_each`], an event that cannot be evaluated
+    /// hides no other.
+    pub fn look_at(&self, events: &[IdentifiedEvent]) -> Evaluated {
+        let Form::Standing(standing) = &self.form else { return Evaluated::default() };
+        let own = events.iter().filter(|event| event.event.table() == standing.table && standing.may_match(event));
+        let own: Vec<_> = own.collect();
+        if own.is_empty() {
+            return Evaluated::default();
+        }
+        match standing.batch_of(&own) {
+            Ok(batch) => self.evaluate_each(&batch),
+            Err(error) => {
+                let why = Some(format!("its events cannot be shown to it, a defect of DaemonEye: {error}"));
+                Evaluated { failed_rows: own.len() as u64, why, ..Evaluated::default() }
+            }
+        }
+    }
+
     /// The rows of the batch that match.
     ///
     /// # Errors

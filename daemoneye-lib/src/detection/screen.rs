@@ -9,7 +9,7 @@
 //! A row that is left out here is not met by the rest of its condition either, so a function that would have failed on it
 //! does not fail.
 
-use super::functions::{Cell, SCALARS, Scalar, Type, pattern_of};
+use super::functions::{Cell, SCALARS, SEARCHES, Scalar, Type, pattern_of, search};
 use super::matching::Pattern;
 use crate::models::catalog::Table;
 use crate::models::columns::{EVENT, Value, event_value};
@@ -112,6 +112,8 @@ enum Test {
     All(Vec<Test>),
     Any(Vec<Test>),
     Not(Box<Test>),
+    /// Whether it is true: what is NULL is not.
+    IsTrue(Box<Test>),
     Compare(Operand, Comparison, Operand),
     IsNull(Operand),
     Among {
@@ -156,6 +158,10 @@ impl Test {
             Self::Not(test) => match test.truth(row) {
                 Truth::True => Truth::False,
                 Truth::False => Truth::True,
+                other => other,
+            },
+            Self::IsTrue(test) => match test.truth(row) {
+                Truth::Null => Truth::False,
                 other => other,
             },
             Self::IsNull(value) => value.cell(row).map_or(Truth::Open, |cell| (cell == Cell::Null).into()),
@@ -297,6 +303,8 @@ impl Reader<'_> {
     fn understood(&self, expr: &Expr) -> Option<Test> {
         Some(match expr {
             Expr::Not(inner) => Test::Not(Box::new(self.test(inner))),
+            Expr::IsTrue(inner) => Test::IsTrue(Box::new(self.test(inner))),
+            Expr::IsNotTrue(inner) => Test::Not(Box::new(Test::IsTrue(Box::new(self.test(inner))))),
             Expr::IsNull(inner) => Test::IsNull(self.operand(inner)?),
             Expr::IsNotNull(inner) => Test::Not(Box::new(Test::IsNull(self.operand(inner)?))),
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
@@ -359,6 +367,18 @@ impl Reader<'_> {
                 let (pattern, weight) = pattern_of(scalar.name, &pattern, escape.as_deref())?;
                 value.kind().filter(|_| self.allowance.take(weight))?;
                 Test::Matches(value, pattern)
+            }
+            Expr::ScalarFunction(call) if SEARCHES.contains(&call.func.name()) => {
+                let (value, wanted) = call.args.split_first()?;
+                let value = self.operand(value)?;
+                let text = |argument| match constant(argument)? {
+                    Cell::Text(text) => Some(text),
+                    _ => None,
+                };
+                let wanted = wanted.iter().map(text).collect::<Option<Vec<_>>>()?;
+                let (pattern, weight) = search(call.func.name(), &wanted).ok()?;
+                value.kind().filter(|_| self.allowance.take(weight))?;
+                Test::Matches(value, Arc::new(pattern))
             }
             _ => return None,
         })

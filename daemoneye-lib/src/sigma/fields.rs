@@ -40,7 +40,7 @@ impl Operand {
 
 /// Where a field is.
 #[derive(Clone, Copy)]
-enum At {
+pub(super) enum At {
     Text(&'static str),
     Integer(&'static str),
     Time(&'static str),
@@ -50,7 +50,7 @@ enum At {
     Login,
 }
 
-type Fields = &'static [(&'static str, At)];
+pub(super) type Fields = &'static [(&'static str, At)];
 
 /// Who did it: in every event.
 const SUBJECT: Fields = &[
@@ -133,6 +133,16 @@ const KEYWORDS_NETWORK: &[&str] =
 const KEYWORDS_FILE: &[&str] =
     &["path", "target_path", "executable_path", "name", "user", "json_texts(platform_data)"];
 
+/// The fields that an event of a table may have.
+pub(super) const fn fields_of(table: Table) -> [Fields; 2] {
+    let own = match table {
+        Table::NetworkConnections => NETWORK,
+        Table::FilesystemEvents => FILE,
+        _ => PROCESS,
+    };
+    [SUBJECT, own]
+}
+
 impl Source {
     /// Where the events of a log source are.
     pub(super) fn of(category: &str, product: Option<&str>) -> Result<Self, SigmaProblem> {
@@ -160,13 +170,8 @@ impl Source {
     }
 
     fn own(self) -> [Fields; 2] {
-        let own = match self.table {
-            Table::NetworkConnections => NETWORK,
-            Table::FilesystemEvents if self.events.contains("renamed") => RENAMED,
-            Table::FilesystemEvents => FILE,
-            _ => PROCESS,
-        };
-        [SUBJECT, own]
+        let own = fields_of(self.table);
+        if self.events.contains("renamed") { [own[0], RENAMED] } else { own }
     }
 
     /// What a field is in SQL.

@@ -8,10 +8,11 @@
 //! refused, with its place and the reason: a rule is never weakened. Files come from anywhere: what is in them becomes
 //! literals of SQL and strings of TOML, never more, and their size and depth are bounded.
 //!
-//! What is supported is described in `docs/sigma.md`.
+//! [`events`] reads events in Sigma's fields. What is supported is described in `docs/sigma.md`.
 
 mod condition;
 mod encode;
+pub mod events;
 mod expr;
 mod fields;
 mod lower;
