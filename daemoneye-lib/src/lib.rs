@@ -7,9 +7,10 @@
 //! * `telemetry` (feature): what the programs tell of themselves;
 //! * `storage` (feature): the event store, opened by the agent alone;
 //! * `detection` (feature): SQL, from text to validated plan to matches;
-//! * `alerting` (feature): from matches to alerts and their delivery.
+//! * `alerting` (feature): from matches to alerts and their delivery;
+//! * `sigma` (feature): from Sigma rules to ours.
 //!
-//! The privileged collector links none of the last three.
+//! The privileged collector links none of the last four.
 //!
 //! ```
 //! use daemoneye_lib::models::{key, time};
@@ -37,6 +38,8 @@ mod os;
 #[path = "os/windows.rs"]
 mod os;
 pub mod proto;
+#[cfg(feature = "sigma")]
+pub mod sigma;
 #[cfg(feature = "storage")]
 pub mod storage;
 #[cfg(feature = "telemetry")]

@@ -38,7 +38,8 @@ pub(crate) async fn run(
     format: OutputFormat,
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
-    let [what] = arguments.what.as_slice() else {
+    let paths = arguments.paths();
+    let [what] = paths.as_slice() else {
         return Err(Failure::new(Kind::Usage, "--history tries one rule at a time"));
     };
     let history = arguments.history.unwrap_or_default();

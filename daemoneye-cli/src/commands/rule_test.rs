@@ -1,5 +1,6 @@
 //! `rules test PATH…`: golden cases, as the agent's engine judges them, without an agent.
 
+use super::rule_events::{self, Map};
 use super::validate;
 use crate::failure::{Failure, Kind};
 use crate::output::{Kept, Outcome, Screen, Style, text_columns};
@@ -9,17 +10,33 @@ use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, cell};
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Rule files, or directories that are searched for them; with --history also the id of a rule that the agent has
-    #[arg(required = true, value_name = "PATH|ID")]
+    #[arg(required_unless_present = "rules", value_name = "PATH|ID")]
     pub(super) what: Vec<PathBuf>,
+    /// The same
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(super) rules: Vec<PathBuf>,
     /// Try the rule on what the agent has stored of this time, as in `12h` or `7d`
-    #[arg(long, value_name = "TIME", value_parser = history)]
+    #[arg(long, visible_alias = "since", value_name = "TIME", value_parser = history)]
     pub(crate) history: Option<Duration>,
+    /// Try the rules on the events of a file, a JSON object on each line, and print every match
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["history", "by_day"])]
+    pub(super) events: Option<PathBuf>,
+    /// With --events: what the fields of the events are called, where it is not by our columns
+    #[arg(long, value_name = "NAMES", requires = "events")]
+    pub(super) map: Option<Map>,
     /// With --history: the days with their counts in place of the alerts
     #[arg(long, requires = "history")]
     pub(super) by_day: bool,
+}
+
+impl Arguments {
+    /// The rules that are tried.
+    pub(super) fn paths(&self) -> Vec<PathBuf> {
+        self.what.iter().chain(&self.rules).cloned().collect()
+    }
 }
 
 /// A row for each rule; people get what is wrong below.
@@ -28,7 +45,10 @@ pub(crate) async fn run(
     format: OutputFormat,
     screen: &mut Screen<'_>,
 ) -> Result<Outcome, Failure> {
-    let loaded = validate::load_all(&arguments.what).await?;
+    if let Some(file) = &arguments.events {
+        return rule_events::run(arguments, file, format, screen).await;
+    }
+    let loaded = validate::load_all(&arguments.paths()).await?;
     let rules = loaded.rules;
     let mut verdicts: Vec<(String, String, &'static str, Verdict)> = Vec::new();
     for rule in &rules {
@@ -122,7 +142,7 @@ fn history(text: &str) -> Result<Duration, String> {
 /// The rows of a test as CSV.
 #[cfg(test)]
 pub(super) fn tried(what: &[PathBuf]) -> String {
-    let arguments = Arguments { what: what.to_vec(), history: None, by_day: false };
+    let arguments = Arguments { what: what.to_vec(), ..Arguments::default() };
     crate::scripted::shown(100, async |screen| run(&arguments, OutputFormat::Csv, screen).await).0
 }
 
@@ -147,7 +167,7 @@ mod tests {
 
     fn tried(directory: &TempDir, what: &str) -> (String, String, u8) {
         let what = vec![directory.path().join(what)];
-        let arguments = Arguments { what, history: None, by_day: false };
+        let arguments = Arguments { what, ..Arguments::default() };
         let (out, err, code) = shown(100, async |screen| run(&arguments, OutputFormat::Csv, screen).await);
         let hide = |text: String| text.replace(&format!("{}/", directory.path().display()), "");
         (hide(out), hide(err), code)

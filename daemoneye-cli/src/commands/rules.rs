@@ -1,6 +1,6 @@
 //! `rules`: the agent's rules and how they fare, switching them, and the commands on rule files.
 
-use super::{rule_history, rule_new, rule_test, validate};
+use super::{rule_history, rule_import, rule_new, rule_test, validate};
 use crate::bus::Agent;
 use crate::executor::{Query, QueryExecutor, fetch};
 use crate::failure::{Failure, Kind};
@@ -35,8 +35,11 @@ pub(crate) enum Command {
         #[arg(required = true, value_name = "PATH")]
         paths: Vec<PathBuf>,
     },
-    /// Try rules: on the recorded events beside them, without an agent; or on what the agent has stored
+    /// Try rules: on the recorded events beside them or in a file, without an agent; or on what the agent has stored
     Test(rule_test::Arguments),
+    /// Make rule files of rules that were written for others, without an agent
+    #[command(subcommand)]
+    Import(rule_import::Command),
     /// Write a new rule with an empty golden case, without an agent
     New(rule_new::Arguments),
 }
@@ -45,7 +48,7 @@ impl Command {
     /// Whether the command works on files and asks no agent.
     pub(crate) fn is_offline(&self) -> bool {
         match self {
-            Self::Validate { .. } | Self::New(_) => true,
+            Self::Validate { .. } | Self::Import(_) | Self::New(_) => true,
             Self::Test(arguments) => arguments.history.is_none(),
             Self::List | Self::Show { .. } | Self::Enable { .. } | Self::Disable { .. } => false,
         }
@@ -60,6 +63,7 @@ pub(crate) async fn run_offline(
 ) -> Result<Outcome, Failure> {
     match command {
         Command::Validate { paths } => validate::run(paths, format, screen).await,
+        Command::Import(command) => rule_import::run(command, format, screen).await,
         Command::New(arguments) => rule_new::run(arguments, format, screen).await,
         Command::Test(arguments) => rule_test::run(arguments, format, screen).await,
         _ => Err(Failure::new(Kind::Defect, "this command needs an agent")),
@@ -79,7 +83,7 @@ pub(crate) async fn run(
         Command::Enable { id } => switch(id, true, agent, screen).await,
         Command::Disable { id } => switch(id, false, agent, screen).await,
         Command::Test(arguments) => rule_history::run(arguments, agent, format, screen).await,
-        Command::Validate { .. } | Command::New(_) => run_offline(command, format, screen).await,
+        Command::Validate { .. } | Command::Import(_) | Command::New(_) => run_offline(command, format, screen).await,
     }
 }
 

@@ -67,6 +67,9 @@ pub fn generate_alert(
             row: found.row.clone(),
             event_ids: vec![found.event_id.clone()],
             degraded_reasons: degraded_reasons.to_vec(),
+            false_positives: rule.false_positives.clone(),
+            references: rule.references.clone(),
+            license: rule.license.clone(),
         }),
     }
 }
@@ -99,6 +102,8 @@ mod tests {
             severity: Severity::High,
             tags: vec!["t".into()],
             author: "A".into(),
+            references: vec!["https://example.org".into()],
+            license: "L".into(),
             dedup: vec!["pid".into()],
             dedup_window: Duration::from_nanos(10),
             file: "r.toml".into(),
@@ -128,7 +133,8 @@ mod tests {
     #[test]
     fn matches_within_the_window_are_one_alert() {
         let first = new(generate_alert(&rule(), &found("e-1"), 100, &[], None));
-        assert_eq!((first.count, first.pid, first.author.as_str()), (1, 7, "A"));
+        assert_eq!((first.count, first.pid, first.author.as_str(), first.license.as_str()), (1, 7, "A", "L"));
+        assert_eq!(first.references, ["https://example.org"]);
         let Generated::Again(second) =
             generate_alert(&rule(), &found("e-2"), 110, &["polling".into()], Some(first.clone()))
         else {

@@ -5,20 +5,16 @@
 //! which each value must be in the alert's row. Keys that begin with `_` are remarks. A scheduled rule runs from the first
 //! event on in its own rhythm until the last event has been seen, as if the events came at their times.
 
+use super::recorded::{Recorded, runs};
 use super::trial::Trial;
 use crate::detection::engine::{CompiledRule, Form, event_batch};
 use crate::detection::query::{Queries, QueryError};
 use crate::detection::scheduled::{Told, told};
-use crate::detection::source::{Batches, SourceError, TableSource, Wanted};
-use crate::models::batch::{batch_of, build};
-use crate::models::catalog::{MAX_DEPTH, Table};
-use crate::models::columns::{PROCESS, Value, event_value};
 use crate::models::event::IdentifiedEvent;
 use crate::models::jsonl::{JsonlError, parse_events};
-use crate::proto::common::{Alert, ProcessRecord};
+use crate::proto::common::Alert;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -104,7 +100,7 @@ pub struct Case {
     /// The rule beside which it lies.
     pub rule_id: String,
     events_path: PathBuf,
-    events: Vec<IdentifiedEvent>,
+    events: Arc<[IdentifiedEvent]>,
     expected: Vec<Expected>,
 }
 
@@ -183,20 +179,10 @@ impl Case {
     }
 
     async fn run(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), QueryError> {
-        let times = || self.events.iter().map(|event| event.event.time());
-        let (Some(schedule), Some(first), Some(last)) = (rule.schedule(), times().min(), times().max()) else {
-            return Ok(());
-        };
-        let every = i64::try_from(schedule.every.as_nanos()).unwrap_or(i64::MAX).max(1);
-        let runs = last.saturating_sub(first) / every + 2;
-        if runs > MAX_RUNS {
-            let why = format!("its events stretch over {runs} runs of the rule; {MAX_RUNS} are allowed");
-            return Err(QueryError::Failed(why));
-        }
+        let Some(schedule) = rule.schedule() else { return Ok(()) };
         let queries = Queries::new(MEMORY_BYTES)?;
         let mut known = None;
-        for run in 0..runs {
-            let now = first.saturating_add(run.saturating_mul(every));
+        for now in runs(schedule, &self.events, MAX_RUNS).map_err(QueryError::Failed)? {
             let ran = rule.run(&queries, Arc::new(Recorded::until(&self.events, now)), now).await?;
             let Told { fresh, known: now_known, .. } = told(schedule.mode, ran.matches, known.as_ref());
             known = Some(now_known);
@@ -270,58 +256,4 @@ impl fmt::Display for Expected {
 fn came(alert: &Alert) -> String {
     let lines: Vec<&str> = alert.event_ids.iter().map(|id| id.strip_prefix("line-").unwrap_or(id)).collect();
     format!("{}, events of the lines [{}], {}", alert.rule_id, lines.join(", "), alert.row)
-}
-
-/// The tables as they were at a moment of the recording.
-struct Recorded {
-    events: Vec<IdentifiedEvent>,
-    processes: BTreeMap<String, ProcessRecord>,
-}
-
-impl Recorded {
-    fn until(events: &[IdentifiedEvent], now: i64) -> Self {
-        let events: Vec<_> = events.iter().filter(|event| event.event.time() <= now).cloned().collect();
-        let records = events.iter().filter_map(|event| event.event.process().cloned());
-        Self { processes: records.map(|record| (record.process_key.clone(), record)).collect(), events }
-    }
-}
-
-impl Recorded {
-    /// Each process's ancestors, the nearest first: whose, how far up, who.
-    fn ancestors(&self) -> Vec<Ancestor<'_>> {
-        let parent = |record: &ProcessRecord| self.processes.get(record.parent_key.as_ref()?);
-        let chain = |own| std::iter::successors(parent(own), |record| parent(record)).take(MAX_DEPTH);
-        let of = |own| chain(own).zip(1..).map(move |(ancestor, depth)| (own.process_key.as_str(), depth, ancestor));
-        self.processes.values().flat_map(of).collect()
-    }
-}
-
-type Ancestor<'r> = (&'r str, i64, &'r ProcessRecord);
-
-fn ancestor_value<'r>((key, depth, ancestor): &'r Ancestor<'r>, column: usize) -> Value<'r> {
-    match column {
-        0 => Value::from(*key),
-        1 => Value::from(*depth),
-        2 => Value::from(ancestor.process_key.as_str()),
-        _ => PROCESS.get(column - 2).map_or(Value::Null, |own| (own.get)(ancestor)),
-    }
-}
-
-impl TableSource for Recorded {
-    fn scan(&self, table: Table, wanted: &Wanted) -> Result<Batches, SourceError> {
-        let columns = wanted.projection.as_slice();
-        let batch = match table {
-            events if events.is_of_events() => {
-                build(events, columns, self.events.iter().filter(|event| event.event.table() == events), event_value)?
-            }
-            Table::Processes => batch_of(table, PROCESS, columns, self.processes.values())?,
-            Table::Ancestors => {
-                let rows = self.ancestors();
-                build(table, columns, rows.iter(), ancestor_value)?
-            }
-            // Nothing of these is recorded.
-            _ => return Ok(Box::new(std::iter::empty())),
-        };
-        Ok(Box::new(std::iter::once(Ok(batch))))
-    }
 }

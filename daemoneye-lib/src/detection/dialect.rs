@@ -88,6 +88,10 @@ impl dialect::Dialect for Dialect {
 
     fn get_next_precedence(&self, parser: &Parser<'_>) -> Option<Result<u8, ParserError>> {
         let first = &parser.peek_token_ref().token;
+        // As in SQLite, nothing binds closer.
+        if *first == Token::LongArrow {
+            return Some(Ok(self.prec_value(Precedence::DoubleColon)));
+        }
         let operator = if is_not(first) { parser.peek_nth_token(1).token } else { first.clone() };
         matching(&operator).map(|_| Ok(self.prec_value(Precedence::Like)))
     }

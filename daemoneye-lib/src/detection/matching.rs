@@ -1,6 +1,10 @@
-//! SQLite's pattern operators, in time that does not explode: `LIKE`, `GLOB` and `REGEXP`.
+//! What texts are compared with, in time that does not explode: SQLite's `LIKE`, `GLOB` and `REGEXP`, texts whatever their
+//! case, networks.
 
+use crate::models::network::Network;
 use regex::{Regex, RegexBuilder};
+use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// Longest pattern, in bytes.
 const MAX_PATTERN_BYTES: usize = 4_096;
@@ -16,6 +20,19 @@ pub(super) enum Pattern {
     Pieces { pieces: Vec<Piece>, ignore_case: bool },
     /// A regular expression, which the `regex` crate matches in linear time.
     Regex(Box<Regex>),
+    /// One of some texts in lower case, so compared with the text in lower case.
+    Texts(Comparison, Vec<String>),
+    /// One of some networks, which holds the address that the text is.
+    Networks(Vec<Network>),
+}
+
+/// How a text is compared with another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Equals,
+    Contains,
+    StartsWith,
+    EndsWith,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,11 +107,38 @@ impl Pattern {
         Err("the regular expression is too large when compiled".to_owned())
     }
 
-    /// About how many bytes the pieces take.
+    pub(super) fn equals<S: AsRef<str>>(texts: &[S]) -> Self {
+        Self::texts(Comparison::Equals, texts)
+    }
+
+    pub(super) fn contains<S: AsRef<str>>(texts: &[S]) -> Self {
+        Self::texts(Comparison::Contains, texts)
+    }
+
+    pub(super) fn starts_with<S: AsRef<str>>(texts: &[S]) -> Self {
+        Self::texts(Comparison::StartsWith, texts)
+    }
+
+    pub(super) fn ends_with<S: AsRef<str>>(texts: &[S]) -> Self {
+        Self::texts(Comparison::EndsWith, texts)
+    }
+
+    fn texts<S: AsRef<str>>(comparison: Comparison, texts: &[S]) -> Self {
+        Self::Texts(comparison, texts.iter().map(|text| folded(text.as_ref()).into_owned()).collect())
+    }
+
+    /// Networks as `10.0.0.0/8`.
+    pub(super) fn networks<S: AsRef<str>>(texts: &[S]) -> Result<Self, String> {
+        texts.iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>().map(Self::Networks)
+    }
+
+    /// About how many bytes it takes.
     pub(super) fn weight(&self) -> usize {
         match self {
             Self::Pieces { pieces, .. } => 256 + pieces.len() * size_of::<Piece>(),
             Self::Regex(_) => MATCHING_BYTES,
+            Self::Texts(_, texts) => texts.iter().map(|text| text.len() + size_of::<String>()).sum(),
+            Self::Networks(networks) => size_of_val(networks.as_slice()),
         }
     }
 
@@ -108,7 +152,30 @@ impl Pattern {
         match self {
             Self::Regex(regex) => regex.is_match(text),
             Self::Pieces { pieces, ignore_case } => match_pieces(pieces, text, *ignore_case),
+            Self::Texts(comparison, wanted) => {
+                let text = folded(text);
+                wanted.iter().any(|wanted| match comparison {
+                    Comparison::Equals => text == *wanted,
+                    Comparison::Contains => text.contains(wanted.as_str()),
+                    Comparison::StartsWith => text.starts_with(wanted.as_str()),
+                    Comparison::EndsWith => text.ends_with(wanted.as_str()),
+                })
+            }
+            Self::Networks(networks) => {
+                text.parse::<IpAddr>().is_ok_and(|address| networks.iter().any(|network| network.contains(address)))
+            }
         }
+    }
+}
+
+/// The text in lower case, of all letters that have one.
+fn folded(text: &str) -> Cow<'_, str> {
+    if !text.is_ascii() {
+        Cow::Owned(text.to_lowercase())
+    } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(text.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(text)
     }
 }
 

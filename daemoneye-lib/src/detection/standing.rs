@@ -34,9 +34,7 @@ struct InForce {
 
 impl InForce {
     fn new(rules: Vec<Arc<CompiledRule>>) -> Self {
-        let standing = rules.iter().enumerate().filter_map(|(place, rule)| Some((place, rule.standing()?.screened())));
-        let screens = Screen::all(standing);
-        Self { rules: Arc::new(rules), screens }
+        Self { screens: screens(&rules), rules: Arc::new(rules) }
     }
 }
 
@@ -112,7 +110,7 @@ impl DetectionEngine {
         let mut findings = Findings::default();
         let reasons: Arc<[String]> = degraded_reasons.into();
         let mut shared = HashMap::new();
-        let seen = screened(&in_force, events, &self.record.at_rest());
+        let seen = screened(&in_force.rules, &in_force.screens, events, &self.record.at_rest());
         let mut outcomes = Vec::with_capacity(seen.len());
         for Seen { rule, standing, rows, wanted, cost } in seen {
             let mut outcome =
@@ -151,6 +149,34 @@ impl DetectionEngine {
     }
 }
 
+/// What each standing rule says of these events, where it looked at any.
+pub fn evaluate<'r>(
+    rules: &'r [Arc<CompiledRule>],
+    events: &[IdentifiedEvent],
+    mut told: impl FnMut(&'r CompiledRule, Evaluated),
+) {
+    let mut shared = HashMap::new();
+    for Seen { rule, standing, rows, wanted, .. } in screened(rules, &screens(rules), events, &BTreeSet::new()) {
+        if wanted.is_empty() {
+            continue;
+        }
+        let evaluated = match shown(standing, &wanted, rows, &mut shared) {
+            Ok(batch) => rule.evaluate_each(&batch),
+            Err(error) => {
+                let why = Some(format!("its events cannot be shown to it, a defect of DaemonEye: {error}"));
+                Evaluated { failed_rows: wanted.len() as u64, why, ..Evaluated::default() }
+            }
+        };
+        told(rule, evaluated);
+    }
+}
+
+/// The screens before the standing ones of these rules.
+fn screens(rules: &[Arc<CompiledRule>]) -> Vec<Screen> {
+    let standing = rules.iter().enumerate();
+    Screen::all(standing.filter_map(|(place, rule)| Some((place, rule.standing()?.screened()))))
+}
+
 /// A rule beside the events that it may be true of.
 struct Seen<'r, 'e> {
     rule: &'r Arc<CompiledRule>,
@@ -164,7 +190,8 @@ struct Seen<'r, 'e> {
 
 /// The standing rules that are not at rest and whose table has events, beside the events that they may be true of; by id.
 fn screened<'r, 'e>(
-    in_force: &'r InForce,
+    rules: &'r [Arc<CompiledRule>],
+    screens: &[Screen],
     events: &'e [IdentifiedEvent],
     at_rest: &BTreeSet<String>,
 ) -> Vec<Seen<'r, 'e>> {
@@ -174,13 +201,12 @@ fn screened<'r, 'e>(
     }
     let (spent, began) = (Cost::start(), Instant::now());
     let mut seen: Vec<(usize, Seen<'_, '_>)> = Vec::new();
-    for screen in &in_force.screens {
+    for screen in screens {
         let Some(rows) = rows.get(&screen.table()) else { continue };
-        let may_run = |place: usize| {
-            in_force.rules.get(place).is_some_and(|rule| at_rest.is_empty() || !at_rest.contains(&rule.rule.id))
-        };
+        let may_run =
+            |place: usize| rules.get(place).is_some_and(|rule| at_rest.is_empty() || !at_rest.contains(&rule.rule.id));
         seen.extend(screen.ask(rows, may_run).into_iter().filter_map(|Asked { rule: place, wanted, took, .. }| {
-            let rule = in_force.rules.get(place)?;
+            let rule = rules.get(place)?;
             Some((place, Seen { rule, standing: rule.standing()?, rows: rows.len(), wanted, cost: took }))
         }));
     }

@@ -313,6 +313,9 @@ pub static ALERT: &[Column<Alert>] = columns! {
     row Json = |a| a.row.as_str();
     event_ids Json = |a| array(&a.event_ids);
     completeness Json = |a| completeness(&a.degraded_reasons);
+    false_positives Json = |a| array(&a.false_positives);
+    references Json = |a| array(&a.references);
+    license Text = |a| Some(a.license.as_str()).filter(|license| !license.is_empty()).map_or(Value::Null, Value::from);
 };
 
 /// `{"status":"complete|degraded","reasons":[…]}`, as results and alerts carry it.

@@ -314,6 +314,11 @@ static RULE: Columns = &[
     ("expired_exceptions", "how many of them no longer apply"),
     ("excepted", "rows that they took out"),
     ("sql", "its query"),
+    ("references", "what its author points to"),
+    ("license", "its licence"),
+    ("status", "how far its author trusts it"),
+    ("date", "when it was written"),
+    ("modified", "when it was last changed"),
 ];
 
 static RUN: Columns = &[
@@ -344,6 +349,9 @@ static ALERT: Columns = &[
     ("row", "the first match, whole"),
     ("event_ids", "the newest matched events, at most 100"),
     ("completeness", "whether something may be missing around it, and why"),
+    ("false_positives", "harmless causes, as the rule names them"),
+    ("references", "what the rule's author points to"),
+    ("license", "the rule's licence"),
 ];
 
 static DELIVERY: Columns = &[

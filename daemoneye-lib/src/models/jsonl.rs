@@ -120,8 +120,7 @@ impl Recording {
     /// # Errors
     /// What is wrong with the line.
     pub fn event(&mut self, line: &str, line_no: usize) -> Result<Event, JsonlError> {
-        let after = i64::try_from(line_no).unwrap_or(0).saturating_mul(SECOND);
-        self.event_at(line, line_no, FIRST.saturating_add(after))
+        self.event_at(line, line_no, time_of(line_no))
     }
 
     /// Reads one line; `otherwise` is the time of one that says none.
@@ -129,7 +128,18 @@ impl Recording {
     /// # Errors
     /// What is wrong with the line.
     pub fn event_at(&mut self, line: &str, line_no: usize, otherwise: i64) -> Result<Event, JsonlError> {
-        let mut event = read(line, line_no)?;
+        self.completed(read(object(line, line_no)?, line_no)?, otherwise)
+    }
+
+    /// Reads what stands in one line, as [`object`] gives it.
+    ///
+    /// # Errors
+    /// As [`parse_event`].
+    pub fn event_of(&mut self, object: Map<String, Json>, line_no: usize) -> Result<Event, JsonlError> {
+        self.completed(read(object, line_no)?, time_of(line_no))
+    }
+
+    fn completed(&mut self, mut event: Event, otherwise: i64) -> Result<Event, JsonlError> {
         match &mut event {
             Event::Process(event) => {
                 let record = event.process.get_or_insert_default();
@@ -242,13 +252,28 @@ fn lossless(ns: i64) -> Json {
     if ns % 1_000 == 0 { time::rfc3339(ns).into() } else { ns.into() }
 }
 
-fn read(line: &str, line_no: usize) -> Result<Event, JsonlError> {
+/// The time of a line that says none.
+fn time_of(line_no: usize) -> i64 {
+    FIRST.saturating_add(i64::try_from(line_no).unwrap_or(0).saturating_mul(SECOND))
+}
+
+/// The JSON object that a line is.
+///
+/// # Errors
+/// When it is none.
+pub fn object(line: &str, line_no: usize) -> Result<Map<String, Json>, JsonlError> {
     let object: Json = serde_json::from_str(line).map_err(|error| JsonlError::Syntax {
         line: line_no,
         at: error.column(),
         message: error.to_string(),
     })?;
-    let Json::Object(mut object) = object else { return Err(JsonlError::NotAnObject { line: line_no }) };
+    match object {
+        Json::Object(object) => Ok(object),
+        _ => Err(JsonlError::NotAnObject { line: line_no }),
+    }
+}
+
+fn read(mut object: Map<String, Json>, line_no: usize) -> Result<Event, JsonlError> {
     let wrong_value = |column: &str, value: String, allowed| {
         let value = value.chars().take(SHOWN).collect();
         JsonlError::Value { line: line_no, column: column.to_owned(), value, allowed }

@@ -13,6 +13,7 @@ pub mod domain;
 pub mod event;
 pub mod jsonl;
 pub mod key;
+pub mod network;
 pub mod rows;
 pub mod text;
 pub mod time;

@@ -173,6 +173,16 @@ pub struct RuleRow {
     pub description: String,
     /// Harmless things that match it.
     pub false_positives: Vec<String>,
+    /// What its author points to.
+    pub references: Vec<String>,
+    /// Under which licence it may be used.
+    pub license: String,
+    /// How far its author trusts it.
+    pub status: String,
+    /// When it was written.
+    pub date: String,
+    /// When it was last changed.
+    pub modified: String,
     /// Columns that make two matches the same alert.
     pub dedup: Vec<String>,
     /// For how many seconds they do.
@@ -358,7 +368,17 @@ pub static RULE: &[Column<RuleRow>] = columns! {
     expired_exceptions Integer = |r| r.expired_exceptions;
     excepted Integer = |r| r.excepted;
     sql Text = |r| &r.sql;
+    references Json = |r| array(&r.references);
+    license Text = |r| known(&r.license);
+    status Text = |r| known(&r.status);
+    date Text = |r| known(&r.date);
+    modified Text = |r| known(&r.modified);
 };
+
+/// An empty text is one that was not given.
+fn known(text: &str) -> Value<'_> {
+    if text.is_empty() { Value::Null } else { Value::from(text) }
+}
 
 /// The columns of `detection.runs`.
 pub static RUN: &[Column<RunRow>] = columns! {

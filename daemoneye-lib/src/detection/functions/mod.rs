@@ -6,6 +6,7 @@
 mod compiled;
 mod patterns;
 mod text;
+mod texts;
 mod time;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Float64Builder, Int64Builder, StringBuilder};
@@ -21,7 +22,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 pub(super) use patterns::{pattern_of, pattern_problem};
+pub(super) use texts::{SEARCHES, search};
 pub(super) use time::fold_constant;
+
+/// The operator that looks into JSON.
+pub(super) const JSON_VALUE: &str = "->>";
+/// The most texts that a function looks for.
+const MAX_WANTED: usize = 10_000;
 
 /// A value as SQLite has them.
 #[derive(Clone, Debug, PartialEq)]
@@ -225,6 +232,57 @@ pub(super) static SCALARS: &[Scalar] = &[
     Scalar { name: "nullif", arity: 2..=2, gives: Gives::First, volatility: Volatility::Immutable, call: text::nullif },
     Scalar { name: "glob", arity: 2..=2, gives: Gives::Truth, volatility: Volatility::Immutable, call: patterns::glob },
     Scalar {
+        name: "cidr_match",
+        arity: 2..=MAX_WANTED + 1,
+        gives: Gives::Truth,
+        volatility: Volatility::Immutable,
+        call: texts::cidr_match,
+    },
+    Scalar {
+        name: "icontains",
+        arity: 2..=MAX_WANTED + 1,
+        gives: Gives::Truth,
+        volatility: Volatility::Immutable,
+        call: texts::icontains,
+    },
+    Scalar {
+        name: "iends_with",
+        arity: 2..=MAX_WANTED + 1,
+        gives: Gives::Truth,
+        volatility: Volatility::Immutable,
+        call: texts::iends_with,
+    },
+    Scalar {
+        name: "iequals",
+        arity: 2..=MAX_WANTED + 1,
+        gives: Gives::Truth,
+        volatility: Volatility::Immutable,
+        call: texts::iequals,
+    },
+    Scalar {
+        name: "istarts_with",
+        arity: 2..=MAX_WANTED + 1,
+        gives: Gives::Truth,
+        volatility: Volatility::Immutable,
+        call: texts::istarts_with,
+    },
+    Scalar {
+        name: "json_texts",
+        arity: 1..=1,
+        gives: Gives::Text,
+        volatility: Volatility::Immutable,
+        call: texts::json_texts,
+    },
+    Scalar { name: "number", arity: 1..=1, gives: Gives::Real, volatility: Volatility::Immutable, call: texts::number },
+    // An operator, which no statement can call by this name.
+    Scalar {
+        name: JSON_VALUE,
+        arity: 2..=2,
+        gives: Gives::Text,
+        volatility: Volatility::Immutable,
+        call: texts::json_value,
+    },
+    Scalar {
         name: "__like",
         arity: 2..=3,
         gives: Gives::Truth,
@@ -314,6 +372,9 @@ impl ScalarUDFImpl for RowByRow {
             return Ok(only.clone());
         }
         if let Some(matches) = patterns::with_constant_pattern(self.scalar.name, &arguments.args)? {
+            return Ok(matches);
+        }
+        if let Some(matches) = texts::with_constants(self.scalar.name, &arguments.args)? {
             return Ok(matches);
         }
         let columns =

@@ -4,7 +4,7 @@ use super::functions::engine_call;
 use super::literal::{cell_of, constant, given};
 use super::{Lowerer, absent, quoted, unsupported};
 use crate::detection::error::Refusal;
-use crate::detection::functions::Cell;
+use crate::detection::functions::{Cell, JSON_VALUE, SEARCHES};
 use crate::detection::rules::lists::MAX_VALUES;
 use crate::models::catalog::Table;
 use datafusion::sql::sqlparser::ast::{
@@ -132,7 +132,7 @@ impl Lowerer<'_> {
     }
 
     /// What stands in `IN (…)`, a rule's lists by their values.
-    fn values(&mut self, list: Vec<Expr>, place: Span) -> Result<Vec<Expr>, Refusal> {
+    pub(super) fn values(&mut self, list: Vec<Expr>, place: Span) -> Result<Vec<Expr>, Refusal> {
         let mut values = Vec::with_capacity(list.len());
         for item in list {
             match (self.lists, &item) {
@@ -207,6 +207,7 @@ impl Lowerer<'_> {
                 let mut text = |expr| Ok::<_, Refusal>(engine_call("__text", place, vec![self.expression(expr)?]));
                 Ok(binary(text(left)?, op, text(right)?))
             }
+            Op::LongArrow => Ok(engine_call(JSON_VALUE, place, vec![self.expression(left)?, self.expression(right)?])),
             other => Err(unsupported(&format!("the operator {other}")).at(place)),
         }
     }
@@ -315,7 +316,8 @@ fn is_truth(expr: &Expr) -> bool {
         | Expr::Exists { .. }
         | Expr::Value(ValueWithSpan { value: Value::Boolean(_), .. }) => true,
         Expr::Function(Function { name, args: FunctionArguments::List(_), .. }) => {
-            matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)] if matches!(name.value.as_str(), "__like" | "__regexp" | "glob"))
+            matches!(name.0.as_slice(), [ObjectNamePart::Identifier(name)]
+                if matches!(name.value.as_str(), "__like" | "__regexp" | "glob") || SEARCHES.contains(&name.value.as_str()))
         }
         _ => false,
     }

@@ -5,7 +5,7 @@ use super::literal::{cell_of, constant};
 use super::{Lowerer, absent, unsupported};
 use crate::detection::dialect::call;
 use crate::detection::error::{Refusal, nearest};
-use crate::detection::functions::{SCALARS, fold_constant};
+use crate::detection::functions::{JSON_VALUE, SCALARS, SEARCHES, fold_constant, search};
 use datafusion::sql::sqlparser::ast::helpers::attached_token::AttachedToken;
 use datafusion::sql::sqlparser::ast::{
     CaseWhen, DuplicateTreatment, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
@@ -37,8 +37,13 @@ pub(super) fn is_aggregate(name: &str) -> bool {
 }
 
 fn known() -> impl Iterator<Item = &'static str> {
-    let scalars = SCALARS.iter().map(|scalar| scalar.name).filter(|name| !name.starts_with("__"));
+    let scalars = SCALARS.iter().map(|scalar| scalar.name).filter(|name| is_called(name));
     scalars.chain(AGGREGATES.iter().map(|(name, _)| *name)).chain(REWRITTEN.iter().map(|(name, _)| *name))
+}
+
+/// Whether a function can be called by its name: the others are what operators become.
+fn is_called(name: &str) -> bool {
+    !name.starts_with("__") && name != JSON_VALUE
 }
 
 impl Lowerer<'_> {
@@ -60,7 +65,7 @@ impl Lowerer<'_> {
         absent(filter.is_none() || aggregate, "FILTER on a function that is no aggregate", || span)?;
         let arity = SCALARS
             .iter()
-            .find(|scalar| scalar.name == name && !name.starts_with("__"))
+            .find(|scalar| scalar.name == name && is_called(name))
             .map(|scalar| scalar.arity.clone())
             .or_else(|| {
                 AGGREGATES.iter().chain(REWRITTEN).find(|(own, _)| *own == name).map(|(_, arity)| arity.clone())
@@ -76,7 +81,13 @@ impl Lowerer<'_> {
                 }
             });
         };
-        let (distinct, wildcard, arguments) = self.arguments(args, span)?;
+        let search = SEARCHES.contains(&name);
+        let names_list = search && matches!(&args, FunctionArguments::List(list) if list.args.len() > 1);
+        let (distinct, wildcard, arguments) = self.arguments(args, search, span)?;
+        if names_list && arguments.len() == 1 {
+            // Nothing is in an empty list.
+            return Ok(Expr::Value(Value::Boolean(false).with_span(span)));
+        }
         absent(!distinct || aggregate, "DISTINCT in a function that is no aggregate", || span)?;
         absent(!wildcard || name == "count", "* as an argument of this function", || span)?;
         if !arity.contains(&arguments.len()) || (aggregate && arguments.is_empty() && !wildcard && name != "count") {
@@ -95,7 +106,13 @@ impl Lowerer<'_> {
         self.scalar_call(name, span, arguments)
     }
 
-    fn arguments(&mut self, arguments: FunctionArguments, span: Span) -> Result<(bool, bool, Vec<Expr>), Refusal> {
+    /// Whether `DISTINCT` stands before them, whether they are `*`, and themselves; with `lists` a rule's lists by their values.
+    fn arguments(
+        &mut self,
+        arguments: FunctionArguments,
+        lists: bool,
+        span: Span,
+    ) -> Result<(bool, bool, Vec<Expr>), Refusal> {
         let list = match arguments {
             FunctionArguments::None => return Ok((false, false, Vec::new())),
             FunctionArguments::Subquery(_) => return Err(unsupported("a query as a function's argument list").at(span)),
@@ -107,6 +124,9 @@ impl Lowerer<'_> {
         let mut lowered = Vec::new();
         for argument in args {
             match argument {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if lists && !lowered.is_empty() => {
+                    lowered.extend(self.values(vec![expr], span)?);
+                }
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => lowered.push(self.expression(expr)?),
                 FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => wildcard = true,
                 other => return Err(unsupported(&format!("the argument {other}")).at(span)),
@@ -130,6 +150,13 @@ impl Lowerer<'_> {
             "regexp" => self.pattern("__regexp", span, arguments)?,
             "like" => self.pattern("__like", span, arguments)?,
             "glob" => self.pattern("glob", span, arguments)?,
+            name if SEARCHES.contains(&name) => {
+                // What is wrong with a constant is told now.
+                let constants: Vec<_> = arguments.iter().skip(1).filter_map(cell_of).collect();
+                let texts: Vec<_> = constants.iter().filter_map(|cell| cell.text()).collect();
+                search(name, &texts).map_err(|problem| Refusal::new(problem).at(span))?;
+                engine_call(name, span, arguments)
+            }
             "iif" => {
                 let otherwise = arguments.pop();
                 let (Some(then), Some(condition)) = (arguments.pop(), arguments.pop()) else {

@@ -25,7 +25,7 @@ const MAX_EXCEPTIONS: usize = 100;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The keys of a rule file, those of its exceptions among them.
-const KEYS: [&str; 17] = [
+const KEYS: [&str; 22] = [
     "id",
     "title",
     "severity",
@@ -33,6 +33,11 @@ const KEYS: [&str; 17] = [
     "author",
     "description",
     "false_positives",
+    "references",
+    "license",
+    "status",
+    "date",
+    "modified",
     "dedup",
     "dedup_window",
     "window",
@@ -59,6 +64,16 @@ struct RuleFile {
     description: String,
     #[serde(default)]
     false_positives: Vec<String>,
+    #[serde(default)]
+    references: Vec<String>,
+    #[serde(default)]
+    license: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    date: String,
+    #[serde(default)]
+    modified: String,
     dedup: Option<Spanned<Vec<String>>>,
     dedup_window: Option<Spanned<String>>,
     window: Option<Spanned<String>>,
@@ -139,6 +154,11 @@ pub(super) fn parse(file: &Path, source: &str) -> Result<(Rule, Places), RulePro
         author: parsed.author,
         description: parsed.description,
         false_positives: parsed.false_positives,
+        references: parsed.references,
+        license: parsed.license,
+        status: parsed.status,
+        date: parsed.date,
+        modified: parsed.modified,
         dedup,
         dedup_window,
         schedule,

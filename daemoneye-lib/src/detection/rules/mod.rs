@@ -45,6 +45,16 @@ pub struct Rule {
     pub description: String,
     /// Harmless things that match it.
     pub false_positives: Vec<String>,
+    /// What its author points to; travels into the alert.
+    pub references: Vec<String>,
+    /// Under which licence it may be used; travels into the alert.
+    pub license: String,
+    /// How far its author trusts it, in the author's words.
+    pub status: String,
+    /// When it was written, in the author's words.
+    pub date: String,
+    /// When it was last changed, in the author's words.
+    pub modified: String,
     /// Columns that make two matches the same alert.
     pub dedup: Vec<String>,
     /// For how long they do.
@@ -164,10 +174,35 @@ fn lists_above(path: &Path, is_dir: bool) -> Option<PathBuf> {
 /// # Errors
 /// What is wrong with it.
 pub async fn load_text(name: &Path, source: &str, lists: &str) -> Result<Arc<CompiledRule>, RuleProblem> {
-    let lists = Arc::new(Lists::parse(Path::new(lists::FILE), lists)?);
-    let compiler = compiler().map_err(|error| RuleProblem::of_file(name, error.to_string()))?;
-    let (rule, places) = file::parse(name, source)?;
-    compile(&compiler, source, rule, &places, &lists).await.map(Arc::new)
+    Loader::new(lists)?.load(name, source).await
+}
+
+/// Loads rules from texts, one after the other.
+pub struct Loader {
+    compiler: Compiler,
+    lists: Arc<Lists>,
+}
+
+impl Loader {
+    /// A loader for rules that may use these lists.
+    ///
+    /// # Errors
+    /// What is wrong with the lists.
+    pub fn new(lists: &str) -> Result<Self, RuleProblem> {
+        let file = Path::new(lists::FILE);
+        let lists = Arc::new(Lists::parse(file, lists)?);
+        let compiler = compiler().map_err(|error| RuleProblem::of_file(file, error.to_string()))?;
+        Ok(Self { compiler, lists })
+    }
+
+    /// Loads one rule; `name` stands for its file.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn load(&self, name: &Path, source: &str) -> Result<Arc<CompiledRule>, RuleProblem> {
+        let (rule, places) = file::parse(name, source)?;
+        compile(&self.compiler, source, rule, &places, &self.lists).await.map(Arc::new)
+    }
 }
 
 fn compiler() -> io::Result<Compiler> {

@@ -2,7 +2,7 @@
 //! [`SCALARS`], comparisons of texts and of whole numbers, and what `AND`, `OR` and `NOT` make of them. Whatever else stands
 //! in a condition may be true.
 
-use crate::detection::functions::{Cell, SCALARS, Scalar, Type, pattern_of};
+use crate::detection::functions::{Cell, SCALARS, SEARCHES, Scalar, Type, pattern_of, search};
 use crate::detection::matching::Pattern;
 use crate::models::catalog::Table;
 use crate::models::columns::{EVENT, Value, event_value};
@@ -71,6 +71,8 @@ pub(super) enum Condition {
     All(Vec<Condition>),
     Any(Vec<Condition>),
     Not(Box<Condition>),
+    /// Whether it is true: what is NULL is not.
+    IsTrue(Box<Condition>),
     Is(Arc<Leaf>),
 }
 
@@ -87,15 +89,15 @@ pub(super) enum Leaf {
 #[derive(Debug)]
 pub(super) struct Matching {
     pub(super) function: &'static str,
-    pub(super) text: String,
+    pub(super) texts: Vec<String>,
     pub(super) escape: Option<String>,
     /// Absent where the [`Allowance`] was spent: then it is known of no text whether it matches.
     pub(super) pattern: Option<Arc<Pattern>>,
 }
 
 impl Matching {
-    fn source(&self) -> (&str, &str, Option<&str>) {
-        (self.function, &self.text, self.escape.as_deref())
+    fn source(&self) -> (&str, &[String], Option<&str>) {
+        (self.function, &self.texts, self.escape.as_deref())
     }
 }
 
@@ -304,6 +306,8 @@ impl Reader<'_> {
         let not = |condition| Condition::Not(Box::new(condition));
         Some(match expr {
             Expr::Not(inner) => not(self.condition(inner)),
+            Expr::IsTrue(inner) => Condition::IsTrue(Box::new(self.condition(inner))),
+            Expr::IsNotTrue(inner) => not(Condition::IsTrue(Box::new(self.condition(inner)))),
             Expr::IsNull(inner) => is(Leaf::IsNull(self.operand(inner)?)),
             Expr::IsNotNull(inner) => not(is(Leaf::IsNull(self.operand(inner)?))),
             Expr::BinaryExpr(BinaryExpr { op: Operator::And, .. }) => {
@@ -354,7 +358,21 @@ impl Reader<'_> {
                 let (pattern, weight) = pattern_of(function, &text, escape.as_deref())?;
                 value.kind()?;
                 let pattern = self.allowance.take(weight).then_some(pattern);
-                is(Leaf::Matches(value, Matching { function, text: text.into_owned(), escape, pattern }))
+                is(Leaf::Matches(value, Matching { function, texts: vec![text.into_owned()], escape, pattern }))
+            }
+            Expr::ScalarFunction(call) if SEARCHES.contains(&call.func.name()) => {
+                let function = SEARCHES.into_iter().find(|name| *name == call.func.name())?;
+                let (value, wanted) = call.args.split_first()?;
+                let value = self.operand(value)?;
+                let text = |argument| match constant(argument)? {
+                    Cell::Text(text) => Some(text.into_owned()),
+                    _ => None,
+                };
+                let texts = wanted.iter().map(text).collect::<Option<Vec<_>>>()?;
+                let (pattern, weight) = search(function, &texts).ok()?;
+                value.kind()?;
+                let pattern = self.allowance.take(weight).then(|| Arc::new(pattern));
+                is(Leaf::Matches(value, Matching { function, texts, escape: None, pattern }))
             }
             _ => return None,
         })

@@ -2,7 +2,7 @@
 //! one look-up finds whatever asks for the value itself.
 
 use super::condition::{Comparison, Leaf, Operand, Values};
-use super::needle::{Needle, Needles, Place, rarity};
+use super::needle::{Case, Needle, Needles, Place, rarity};
 use crate::detection::functions::Type;
 use crate::models::columns::{Value, event_value};
 use crate::models::event::IdentifiedEvent;
@@ -20,6 +20,8 @@ pub(super) struct Index {
     needles: Vec<Vec<Sought>>,
     /// Leaves whose needles are not in the automaton.
     unfound: Vec<Id>,
+    /// Some are looked for in lower case.
+    has_lower: bool,
     texts: HashMap<Box<str>, Vec<Id>>,
     integers: HashMap<i64, Vec<Id>>,
 }
@@ -29,7 +31,9 @@ struct Sought {
     leaf: Id,
     at: Place,
     /// How it is written, where case counts.
-    cased: Option<Box<str>>,
+    written: Option<Box<str>>,
+    /// It is looked for in the text's lower case.
+    lower: bool,
     decides: bool,
 }
 
@@ -126,18 +130,35 @@ impl Index {
         self.texts.get(text).into_iter().flatten().for_each(|leaf| found(*leaf, Hit::True));
         self.unfound.iter().for_each(|leaf| found(*leaf, Hit::Maybe));
         let Some(automaton) = &self.automaton else { return };
+        if text.is_ascii() {
+            self.occurrences(automaton, text, |_| true, found);
+        } else {
+            self.occurrences(automaton, text, |sought| !sought.lower, found);
+            if self.has_lower {
+                self.occurrences(automaton, &text.to_lowercase(), |sought| sought.lower, found);
+            }
+        }
+    }
+
+    fn occurrences(
+        &self,
+        automaton: &AhoCorasick,
+        text: &str,
+        wanted: impl Fn(&Sought) -> bool,
+        found: &mut dyn FnMut(Id, Hit),
+    ) {
         for occurrence in automaton.find_overlapping_iter(text) {
             let (start, end) = (occurrence.start(), occurrence.end());
-            for sought in self.needles.get(occurrence.pattern().as_usize()).into_iter().flatten() {
-                if sought.at.holds(start, end, text.len())
-                    && sought
-                        .cased
-                        .as_deref()
-                        .is_none_or(|cased| text.as_bytes().get(start..end) == Some(cased.as_bytes()))
-                {
-                    found(sought.leaf, if sought.decides { Hit::True } else { Hit::Maybe });
-                }
-            }
+            let is_there = |sought: &&Sought| {
+                let is_written = |written: &str| text.as_bytes().get(start..end) == Some(written.as_bytes());
+                wanted(sought)
+                    && sought.at.holds(start, end, text.len())
+                    && sought.written.as_deref().is_none_or(is_written)
+            };
+            let sought = self.needles.get(occurrence.pattern().as_usize()).into_iter().flatten();
+            sought
+                .filter(is_there)
+                .for_each(|sought| found(sought.leaf, if sought.decides { Hit::True } else { Hit::Maybe }));
         }
     }
 }
@@ -155,14 +176,20 @@ impl Maker {
     fn add(&mut self, leaf: Id, by: By) {
         match by {
             By::Needles(Needles { any, decide }) => {
-                for Needle { text, at, cased } in any {
-                    let cased_text = cased.then(|| text.as_str().into());
+                for Needle { text, at, case } in any {
+                    let written = (case == Case::Exact).then(|| text.as_str().into());
                     let next = self.needles.len();
                     let number = *self.numbers.entry(text.to_ascii_lowercase()).or_insert(next);
                     if number == next {
                         self.needles.push(Vec::new());
                     }
-                    self.needles[number].push(Sought { leaf, at, cased: cased_text, decides: decide });
+                    self.needles[number].push(Sought {
+                        leaf,
+                        at,
+                        written,
+                        lower: case == Case::Lower,
+                        decides: decide,
+                    });
                 }
             }
             By::Texts(texts) => texts.into_iter().for_each(|text| self.texts.entry(text).or_default().push(leaf)),
@@ -185,6 +212,7 @@ impl Maker {
             Err(_) => (None, self.needles.iter().flatten().map(|sought| sought.leaf).collect()),
         };
         let Self { needles, texts, integers, .. } = self;
-        Index { column, automaton, needles, unfound, texts, integers }
+        let has_lower = needles.iter().flatten().any(|sought| sought.lower);
+        Index { column, automaton, needles, unfound, has_lower, texts, integers }
     }
 }

@@ -93,6 +93,10 @@ impl<'s> Look<'s> {
                 Truth::False => Truth::True,
                 other => other,
             },
+            Node::IsTrue(node) => match self.truth(node, row) {
+                Truth::Null => Truth::False,
+                other => other,
+            },
             Node::Is(leaf) => self.leaf(*leaf, row),
         }
     }

@@ -48,6 +48,7 @@ impl<'r> Maker<'r> {
             Condition::All(parts) => Node::All(parts.iter().map(|part| self.node(part)).collect()),
             Condition::Any(parts) => Node::Any(parts.iter().map(|part| self.node(part)).collect()),
             Condition::Not(inner) => Node::Not(Box::new(self.node(inner))),
+            Condition::IsTrue(inner) => Node::IsTrue(Box::new(self.node(inner))),
             Condition::Is(leaf) => Node::Is(self.leaf(leaf)),
         }
     }
@@ -66,7 +67,7 @@ impl<'r> Maker<'r> {
         match node {
             Node::Open => false,
             Node::All(nodes) | Node::Any(nodes) => nodes.iter().any(|node| self.is_costly(node)),
-            Node::Not(node) => self.is_costly(node),
+            Node::Not(node) | Node::IsTrue(node) => self.is_costly(node),
             Node::Is(leaf) => {
                 let (leaf, findable) = &self.leaves[*leaf as usize];
                 !findable.as_ref().is_some_and(|findable| findable.decides) && leaf.is_costly()
@@ -109,6 +110,7 @@ impl<'r> Maker<'r> {
     fn key(&self, node: &Node) -> Option<Key> {
         match node {
             Node::Open | Node::Not(_) => None,
+            Node::IsTrue(node) => self.key(node),
             Node::Is(leaf) => {
                 let findable = self.leaves[*leaf as usize].1.as_ref()?;
                 Some(Key { any: vec![*leaf], rarity: findable.rarity })

@@ -79,6 +79,7 @@ enum Node {
     All(Box<[Node]>),
     Any(Box<[Node]>),
     Not(Box<Node>),
+    IsTrue(Box<Node>),
     Is(Id),
 }
 

@@ -1,10 +1,11 @@
 //! What has to occur in a text for a pattern to match it.
 //!
 //! Case is compared as ASCII has it in all of them, so that one pass finds those of every pattern; where case counts, it is
-//! looked at where one was found.
+//! looked at where one was found. Where all letters' case does not count, a text beyond ASCII is looked at a second time, in
+//! lower case.
 
 use super::condition::Matching;
-use crate::detection::matching::{Pattern, Piece};
+use crate::detection::matching::{Comparison, Pattern, Piece};
 use regex_syntax::hir::{Class, Hir, HirKind};
 use std::ops::RangeInclusive;
 
@@ -20,8 +21,18 @@ const MAX_DEPTH: usize = 32;
 pub(super) struct Needle {
     pub(super) text: String,
     pub(super) at: Place,
-    /// Upper and lower case are different.
-    pub(super) cased: bool,
+    pub(super) case: Case,
+}
+
+/// Which letters are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Case {
+    /// None but itself.
+    Exact,
+    /// ASCII's of either case.
+    Ascii,
+    /// All of which the lower case is the same; the needle has it.
+    Lower,
 }
 
 /// Where it has to be.
@@ -63,9 +74,11 @@ impl Needles {
 
     /// Those of a pattern; nothing where it needs none that are worth looking for.
     pub(super) fn of(matching: &Matching) -> Option<Self> {
-        match matching.pattern.as_deref() {
-            Some(Pattern::Pieces { pieces, ignore_case }) => of_pieces(pieces, !ignore_case),
-            _ if matching.function == "__regexp" => of_regex(&matching.text),
+        match (matching.pattern.as_deref(), matching.texts.as_slice()) {
+            (Some(Pattern::Pieces { pieces, ignore_case: true }), _) => of_pieces(pieces, Case::Ascii),
+            (Some(Pattern::Pieces { pieces, ignore_case: false }), _) => of_pieces(pieces, Case::Exact),
+            (Some(Pattern::Texts(comparison, texts)), _) => of_texts(*comparison, texts),
+            (_, [expression]) if matching.function == "__regexp" => of_regex(expression),
             _ => None,
         }
     }
@@ -77,7 +90,19 @@ pub(super) fn rarity(lengths: impl ExactSizeIterator<Item = usize>) -> usize {
     lengths.min().unwrap_or(0).saturating_sub(many)
 }
 
-fn of_pieces(pieces: &[Piece], cased: bool) -> Option<Needles> {
+fn of_texts(comparison: Comparison, texts: &[String]) -> Option<Needles> {
+    let at = match comparison {
+        Comparison::Equals => Place::Whole,
+        Comparison::Contains => Place::Anywhere,
+        Comparison::StartsWith => Place::Start,
+        Comparison::EndsWith => Place::End,
+    };
+    let needle = |text: &String| Needle { text: text.clone(), at, case: Case::Lower };
+    let is_worth_it = !texts.is_empty() && texts.iter().all(|text| text.len() >= MIN_BYTES);
+    is_worth_it.then(|| Needles { any: texts.iter().map(needle).collect(), decide: true })
+}
+
+fn of_pieces(pieces: &[Piece], case: Case) -> Option<Needles> {
     let mut longest: Option<(RangeInclusive<usize>, String)> = None;
     let (mut text, mut begin) = (String::new(), 0);
     for (index, piece) in pieces.iter().chain([&Piece::AnyRun]).enumerate() {
@@ -102,14 +127,14 @@ fn of_pieces(pieces: &[Piece], cased: bool) -> Option<Needles> {
         _ => Place::Anywhere,
     };
     let decide = matches!(before, [] | [Piece::AnyRun]) && matches!(behind, [] | [Piece::AnyRun]);
-    Some(Needles { any: vec![Needle { text, at, cased }], decide })
+    Some(Needles { any: vec![Needle { text, at, case }], decide })
 }
 
 fn of_regex(pattern: &str) -> Option<Needles> {
     let hir = regex_syntax::parse(pattern).ok()?;
     let any = required(&hir, MAX_DEPTH)?;
     // Case counts or does not; the expression itself is asked where one was found.
-    let any = any.into_iter().map(|text| Needle { text, at: Place::Anywhere, cased: false }).collect();
+    let any = any.into_iter().map(|text| Needle { text, at: Place::Anywhere, case: Case::Ascii }).collect();
     Some(Needles { any, decide: false })
 }
 
@@ -214,8 +239,8 @@ mod tests {
             ("%", "none"),
             ("", "none"),
         ] {
-            let Ok(Pattern::Pieces { pieces, ignore_case }) = Pattern::like(pattern, None) else { panic!("{pattern}") };
-            assert_eq!(shown(of_pieces(&pieces, !ignore_case)), expected, "{pattern}");
+            let Ok(Pattern::Pieces { pieces, .. }) = Pattern::like(pattern, None) else { panic!("{pattern}") };
+            assert_eq!(shown(of_pieces(&pieces, Case::Ascii)), expected, "{pattern}");
         }
     }
 

@@ -120,7 +120,7 @@ fn patterns_beyond_the_allowance_are_left_to_the_engine_where_what_they_need_occ
     assert!(allowance.take(4) && !allowance.take(7) && allowance.take(6) && !allowance.take(1));
     let (table, function) = (Table::ProcessEvents, "__regexp");
     let column = table.columns().iter().position(|(name, _)| *name == "command_line").unwrap();
-    let matching = Matching { function, text: "^wget +http".to_owned(), escape: None, pattern: None };
+    let matching = Matching { function, texts: vec!["^wget +http".to_owned()], escape: None, pattern: None };
     let leaf = Leaf::Matches(Operand::Column(column, Type::Text), matching);
     let screened = Screened { table, types: u8::MAX, condition: Condition::Is(Arc::new(leaf)) };
     let screen = Screen::all([(0, &screened)]).remove(0);
