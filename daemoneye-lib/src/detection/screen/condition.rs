@@ -250,7 +250,7 @@ impl Comparison {
 }
 
 /// A value of a row.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Operand {
     Column(usize, Type),
     Null,
@@ -261,7 +261,7 @@ pub(super) enum Operand {
 
 impl Operand {
     /// The value; nothing where the function fails on this row.
-    fn cell<'r>(&'r self, row: &'r IdentifiedEvent) -> Option<Cell<'r>> {
+    pub(super) fn cell<'r>(&'r self, row: &'r IdentifiedEvent) -> Option<Cell<'r>> {
         match self {
             Self::Column(column, kind) => Some(match (event_value(row, *column), kind) {
                 (Value::Text(text), Type::Text) => Cell::Text(text),
@@ -280,7 +280,7 @@ impl Operand {
     }
 
     /// What its values are where they are not NULL; nothing of what is always NULL.
-    fn kind(&self) -> Option<Type> {
+    pub(super) fn kind(&self) -> Option<Type> {
         match self {
             Self::Column(_, kind) | Self::Call(_, _, kind) => Some(*kind),
             Self::Text(_) => Some(Type::Text),

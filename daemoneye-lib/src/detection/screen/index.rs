@@ -3,8 +3,7 @@
 
 use super::condition::{Comparison, Leaf, Operand, Values};
 use super::needle::{Case, Needle, Needles, Place, rarity};
-use crate::detection::functions::Type;
-use crate::models::columns::{Value, event_value};
+use crate::detection::functions::{Cell, Type};
 use crate::models::event::IdentifiedEvent;
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::collections::HashMap;
@@ -12,9 +11,11 @@ use std::collections::HashMap;
 /// A leaf by its place in the list of all.
 pub(super) type Id = u32;
 
-/// What is asked of one column, by all leaves.
+/// What all leaves ask of one value of a row: a column's, or what a function makes of it.
 pub(super) struct Index {
-    column: usize,
+    value: Operand,
+    /// Those that ask.
+    leaves: Vec<Id>,
     automaton: Option<AhoCorasick>,
     /// By the number of the needle in the automaton.
     needles: Vec<Vec<Sought>>,
@@ -46,9 +47,18 @@ pub(super) enum Hit {
     Maybe,
 }
 
+/// What an index sees of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    Value,
+    /// There is no value.
+    Null,
+}
+
 /// How a leaf can be found by an index.
-pub(super) struct Findable {
-    pub(super) column: usize,
+pub(super) struct Findable<'l> {
+    /// What it asks for.
+    value: &'l Operand,
     /// How seldom it is found, roughly.
     pub(super) rarity: usize,
     /// It is true where it is found.
@@ -67,63 +77,73 @@ const WHOLE: usize = 2;
 /// Numbers are mostly flags, users and the like.
 const NUMBER: usize = 2;
 
-impl Findable {
+impl<'l> Findable<'l> {
     /// How this leaf can be found; nothing where it has to be asked itself.
-    pub(super) fn of(leaf: &Leaf) -> Option<Self> {
-        let (column, by, rarity) = match leaf {
-            Leaf::Matches(Operand::Column(column, Type::Text), matching) => {
+    pub(super) fn of(leaf: &'l Leaf) -> Option<Self> {
+        let (value, by, rarity) = match leaf {
+            Leaf::Matches(value, matching) if value.kind() == Some(Type::Text) => {
                 let needles = Needles::of(matching)?;
                 let rarity = needles.rarity();
-                (column, By::Needles(needles), rarity)
+                (value, By::Needles(needles), rarity)
             }
-            Leaf::Among { value: Operand::Column(column, _), values: Values::Texts(values), .. } => {
+            Leaf::Among { value, values: Values::Texts(values), .. } => {
                 let texts = values.iter().map(|text| text.as_str().into()).collect();
-                (column, By::Texts(texts), WHOLE + rarity(values.iter().map(String::len)))
+                (value, By::Texts(texts), WHOLE + rarity(values.iter().map(String::len)))
             }
-            Leaf::Among { value: Operand::Column(column, _), values: Values::Integers(values), .. } => {
-                (column, By::Integers(values.iter().copied().collect()), NUMBER)
+            Leaf::Among { value, values: Values::Integers(values), .. } => {
+                (value, By::Integers(values.iter().copied().collect()), NUMBER)
             }
-            Leaf::Compare(Operand::Column(column, _), Comparison::Equal, Operand::Text(text))
-            | Leaf::Compare(Operand::Text(text), Comparison::Equal, Operand::Column(column, _)) => {
-                (column, By::Texts(vec![text.clone()]), WHOLE + text.len())
+            Leaf::Compare(value, Comparison::Equal, Operand::Text(text))
+            | Leaf::Compare(Operand::Text(text), Comparison::Equal, value) => {
+                (value, By::Texts(vec![text.clone()]), WHOLE + text.len())
             }
-            Leaf::Compare(Operand::Column(column, _), Comparison::Equal, Operand::Integer(number))
-            | Leaf::Compare(Operand::Integer(number), Comparison::Equal, Operand::Column(column, _)) => {
-                (column, By::Integers(vec![*number]), NUMBER)
+            Leaf::Compare(value, Comparison::Equal, Operand::Integer(number))
+            | Leaf::Compare(Operand::Integer(number), Comparison::Equal, value) => {
+                (value, By::Integers(vec![*number]), NUMBER)
             }
             _ => return None,
         };
+        // A constant is no matter of the row.
+        if !matches!(value, Operand::Column(..) | Operand::Call(..)) {
+            return None;
+        }
         let decides = !matches!(&by, By::Needles(Needles { decide: false, .. }));
-        Some(Self { column: *column, rarity, decides, by })
+        Some(Self { value, rarity, decides, by })
     }
 }
 
 impl Index {
-    /// The indexes of these leaves, one for each column.
-    pub(super) fn all(leaves: Vec<(Id, Findable)>) -> Vec<Self> {
-        let mut makers: HashMap<usize, Maker> = HashMap::new();
+    /// The indexes of these leaves, one for each value.
+    pub(super) fn all<'l>(leaves: impl IntoIterator<Item = (Id, Findable<'l>)>) -> Vec<Self> {
+        let mut places: HashMap<&Operand, usize> = HashMap::new();
+        let mut makers: Vec<(&Operand, Maker)> = Vec::new();
         for (leaf, findable) in leaves {
-            makers.entry(findable.column).or_default().add(leaf, findable.by);
+            let place = *places.entry(findable.value).or_insert_with(|| {
+                makers.push((findable.value, Maker::default()));
+                makers.len() - 1
+            });
+            makers[place].1.add(leaf, findable.by);
         }
-        let mut indexes: Vec<_> = makers.into_iter().map(|(column, maker)| maker.made(column)).collect();
-        indexes.sort_by_key(|index| index.column);
-        indexes
+        makers.into_iter().map(|(value, maker)| maker.made(value.clone())).collect()
     }
 
-    pub(super) const fn column(&self) -> usize {
-        self.column
+    /// The leaves that it finds.
+    pub(super) fn leaves(&self) -> &[Id] {
+        &self.leaves
     }
 
-    /// Tells of the leaves that are true of this row, or may be; false where the row has no value here.
-    pub(super) fn look(&self, row: &IdentifiedEvent, found: &mut dyn FnMut(Id, Hit)) -> bool {
-        match event_value(row, self.column) {
-            Value::Text(text) => self.look_at(&text, found),
-            Value::Integer(number) => {
+    /// Tells of the leaves that are true of this row, or may be.
+    pub(super) fn look(&self, row: &IdentifiedEvent, found: &mut dyn FnMut(Id, Hit)) -> Sight {
+        match self.value.cell(row) {
+            Some(Cell::Text(text)) => self.look_at(&text, found),
+            Some(Cell::Integer(number)) => {
                 self.integers.get(&number).into_iter().flatten().for_each(|leaf| found(*leaf, Hit::True));
             }
-            Value::Null | Value::Real(_) => return false,
+            Some(Cell::Null) => return Sight::Null,
+            // What its function makes of the row is for each of them to say.
+            Some(Cell::Real(_)) | None => self.leaves.iter().for_each(|leaf| found(*leaf, Hit::Maybe)),
         }
-        true
+        Sight::Value
     }
 
     fn look_at(&self, text: &str, found: &mut dyn FnMut(Id, Hit)) {
@@ -166,6 +186,7 @@ impl Index {
 /// Makes an index.
 #[derive(Default)]
 struct Maker {
+    leaves: Vec<Id>,
     numbers: HashMap<String, usize>,
     needles: Vec<Vec<Sought>>,
     texts: HashMap<Box<str>, Vec<Id>>,
@@ -174,6 +195,7 @@ struct Maker {
 
 impl Maker {
     fn add(&mut self, leaf: Id, by: By) {
+        self.leaves.push(leaf);
         match by {
             By::Needles(Needles { any, decide }) => {
                 for Needle { text, at, case } in any {
@@ -199,7 +221,7 @@ impl Maker {
         }
     }
 
-    fn made(self, column: usize) -> Index {
+    fn made(self, value: Operand) -> Index {
         let mut patterns = vec![""; self.needles.len()];
         for (text, number) in &self.numbers {
             patterns[*number] = text;
@@ -211,8 +233,8 @@ impl Maker {
             // Too large: each of them has to be asked itself.
             Err(_) => (None, self.needles.iter().flatten().map(|sought| sought.leaf).collect()),
         };
-        let Self { needles, texts, integers, .. } = self;
+        let Self { leaves, needles, texts, integers, .. } = self;
         let has_lower = needles.iter().flatten().any(|sought| sought.lower);
-        Index { column, automaton, needles, unfound, has_lower, texts, integers }
+        Index { value, leaves, automaton, needles, unfound, has_lower, texts, integers }
     }
 }

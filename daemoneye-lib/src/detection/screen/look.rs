@@ -1,7 +1,7 @@
 //! A look at one row after the other.
 
 use super::condition::Truth;
-use super::index::{Hit, Id};
+use super::index::{Hit, Id, Sight};
 use super::{Node, Screen};
 use crate::models::event::IdentifiedEvent;
 
@@ -15,7 +15,7 @@ pub(super) struct Look<'s> {
     /// By rule, the row that woke it last.
     rules: Vec<u32>,
     woken: Vec<u32>,
-    /// By index, the last row that had no value in its column.
+    /// By index, the last row that had no value there.
     empty: Vec<u32>,
 }
 
@@ -46,7 +46,7 @@ impl<'s> Look<'s> {
         let number = *number;
         woken.clone_from(&screen.awake);
         for (index, empty) in screen.indexes.iter().zip(empty) {
-            let has_value = index.look(row, &mut |leaf, hit| {
+            let sight = index.look(row, &mut |leaf, hit| {
                 let known = &mut leaves[leaf as usize];
                 let is_new = known.0 != number;
                 if is_new || known.1 == State::Maybe {
@@ -63,7 +63,7 @@ impl<'s> Look<'s> {
                     }
                 }
             });
-            if !has_value {
+            if sight == Sight::Null {
                 *empty = number;
             }
         }

@@ -26,7 +26,7 @@ struct Maker<'r> {
     rules: Vec<Plan>,
     /// The number of each leaf.
     numbers: HashMap<&'r Leaf, Id>,
-    leaves: Vec<(Arc<Leaf>, Option<Findable>)>,
+    leaves: Vec<(&'r Arc<Leaf>, Option<Findable<'r>>)>,
 }
 
 /// The leaves of which a rule needs one, and how seldom they are found.
@@ -57,7 +57,7 @@ impl<'r> Maker<'r> {
         let next = Id::try_from(self.leaves.len()).unwrap_or(Id::MAX);
         let number = *self.numbers.entry(leaf).or_insert(next);
         if number == next {
-            self.leaves.push((Arc::clone(leaf), Findable::of(leaf)));
+            self.leaves.push((leaf, Findable::of(leaf)));
         }
         number
     }
@@ -85,22 +85,21 @@ impl<'r> Maker<'r> {
                 None => awake.push(number),
             }
         }
-        let mut findable = Vec::new();
         let mut leaves = Vec::with_capacity(self.leaves.len());
+        let mut findable = Vec::new();
         for (number, (leaf, own)) in self.leaves.into_iter().enumerate() {
-            let otherwise = match leaf.as_ref() {
-                Leaf::Among { has_null: true, .. } => Truth::Null,
-                _ => Truth::False,
-            };
-            let found_by = own.as_ref().map(|own| (own.column, otherwise));
             findable.extend(own.map(|own| (Id::try_from(number).unwrap_or(Id::MAX), own)));
-            leaves.push(Known { leaf, found_by });
+            leaves.push(Known { leaf: Arc::clone(leaf), found_by: None });
         }
         let indexes = Index::all(findable);
-        for known in &mut leaves {
-            // From here on an index is known by its place.
-            if let Some((column, _)) = &mut known.found_by {
-                *column = indexes.iter().position(|index| index.column() == *column).unwrap_or(usize::MAX);
+        for (place, index) in indexes.iter().enumerate() {
+            for leaf in index.leaves() {
+                let known = &mut leaves[*leaf as usize];
+                let otherwise = match known.leaf.as_ref() {
+                    Leaf::Among { has_null: true, .. } => Truth::Null,
+                    _ => Truth::False,
+                };
+                known.found_by = Some((place, otherwise));
             }
         }
         Screen { table, rules: self.rules, leaves, indexes, wakes, awake }
