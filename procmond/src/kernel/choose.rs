@@ -4,9 +4,11 @@ use super::Standby;
 use super::connector::{Connector, Notices, OpenError};
 use super::ebpf::{self, Events, Options, Roster};
 use super::listen::Heard;
+use crate::procfs::link;
 use daemoneye_lib::config::ProcessSource;
 use daemoneye_lib::proto::ipc::Feature;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// What was chosen.
 pub(crate) struct Chosen {
@@ -97,9 +99,7 @@ fn missing_arguments() -> Feature {
 /// # Errors
 /// Where `/proc` does not tell.
 pub(crate) fn pid_namespace() -> io::Result<u32> {
-    let link = std::fs::read_link("/proc/self/ns/pid")?;
-    let text = link.to_string_lossy();
-    let number =
-        text.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).and_then(|digits| digits.parse().ok());
+    let text = std::fs::read_link("/proc/self/ns/pid")?;
+    let number = link::namespace(text.as_os_str().as_bytes()).and_then(|number| number.try_into().ok());
     number.ok_or_else(|| io::Error::other(format!("/proc/self/ns/pid says {text:?}")))
 }

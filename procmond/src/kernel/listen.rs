@@ -3,6 +3,7 @@
 use super::notice::{self, Setting};
 use super::{Acts, Feed, Happening, Loss, Standby};
 use crate::poller::Poller;
+use crate::procfs::boot::since_boot;
 use crate::provenance as why;
 use crate::scan::{Interrupted, Look};
 use crate::source::{Beside, Meanwhile, tell};
@@ -11,7 +12,6 @@ use collector_core::{Sink, SourceCaps, Stopped};
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use rustix::time::{ClockId, clock_gettime};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -75,8 +75,8 @@ impl Listening {
 
     /// Tells what has happened since the last time: processes first, then what they did.
     fn hear<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink) -> Result<(), Interrupted> {
-        let (before, since_boot) = (now_ns(), boottime());
-        let clock = before.saturating_sub_unsigned(since_boot);
+        let before = now_ns();
+        let clock = before.saturating_sub_unsigned(since_boot());
         let setting = Setting { source: self.mode, clock, crowded: sink.is_crowded() };
         self.acts.hold();
         let mut noticed = Vec::new();
@@ -166,7 +166,7 @@ impl Listening {
             Some(Ok(feed)) => {
                 (self.feed, self.mode, self.reason) = (Some(feed), "connector", reason);
                 (self.alive, self.alive_at) = (Instant::now(), now_ns());
-                poller.beside_events(boottime());
+                poller.beside_events(since_boot());
             }
             other => {
                 let why = other.and_then(Result::err).map(|error| format!("; no connector: {error}"));
@@ -247,7 +247,7 @@ impl<C: Look> Meanwhile<C> for Listening {
     fn begin(&mut self, poller: &mut Poller<C>) {
         self.teller.refresh();
         if self.feed.is_some() {
-            poller.beside_events(boottime());
+            poller.beside_events(since_boot());
         }
         self.clear_until = now_ns();
     }
@@ -268,11 +268,4 @@ impl<C: Look> Meanwhile<C> for Listening {
             }
         }
     }
-}
-
-/// Nanoseconds since boot, time asleep included, as the programs count them.
-fn boottime() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -28,17 +28,15 @@ pub(super) fn tell<C: Look>(
             let glimpse = poller.glimpse(pid);
             let (boot, table, scan) = poller.known();
             let copied = table.get(parent);
-            let tick = boot.duration_ns(1);
             let (start, uid) = (glimpse.as_ref().map(|seen| seen.start_ticks), copied.and_then(|known| known.uid));
-            let parent_start = copied.map(|known| boot.duration_ns(known.start_ticks) + tick / 2);
+            let parent_start = copied.map(|known| boot.within(known.start_ticks));
             let name = glimpse.as_ref().map(|seen| seen.name.clone());
             let name = name.unwrap_or_else(|| copied.map(|known| known.name.clone().into_bytes()).unwrap_or_default());
             let (euid, egid) = glimpse.as_ref().map_or((uid.unwrap_or_default(), 0), |seen| (seen.euid, seen.egid));
             let who = Who {
                 at,
                 pid,
-                // In the middle of the tick, so that it is the same one in whatever way it is rounded.
-                start: start.map_or(at, |ticks| boot.duration_ns(ticks) + tick / 2),
+                start: start.map_or(at, |ticks| boot.within(ticks)),
                 parent,
                 parent_start,
                 uid: uid.unwrap_or(euid),
@@ -75,14 +73,13 @@ pub(super) fn tell<C: Look>(
         Act::Exit { status } => {
             let (boot, table, scan) = poller.known();
             let Some(known) = table.get(pid) else { return Ok(()) };
-            let tick = boot.duration_ns(1);
             let name = known.name.clone();
             let who = Who {
                 at,
                 pid,
-                start: boot.duration_ns(known.start_ticks) + tick / 2,
+                start: boot.within(known.start_ticks),
                 parent: known.ppid,
-                parent_start: known.parent_start.map(|start| boot.duration_ns(start) + tick / 2),
+                parent_start: known.parent_start.map(|start| boot.within(start)),
                 uid: known.uid.unwrap_or_default(),
                 name: name.as_bytes(),
                 ..Who::default()

@@ -230,9 +230,8 @@ impl Teller {
     ) -> Result<(), Interrupted> {
         let Some(known) = scene.table.get(pid) else { return Ok(()) };
         let (Some((uid, euid)), Some(program)) = (users_of(known), &known.program) else { return Ok(()) };
-        // In the middle of the tick, so that it is the same one in whatever way it is rounded.
-        let ns = |ticks| scene.boot.duration_ns(ticks) + scene.boot.duration_ns(1) / 2;
-        let (start, parent_start) = (ns(known.start_ticks), known.parent_start.map(ns));
+        let within = |ticks| scene.boot.within(ticks);
+        let (start, parent_start) = (within(known.start_ticks), known.parent_start.map(within));
         let who = Who {
             at,
             pid,

@@ -18,6 +18,7 @@ use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_
 use crate::hashing::{Handle, Source, Version};
 use crate::kernel::{Exec, Exit, Happening, Who};
 use crate::mask::Masker;
+use crate::procfs::link::DELETED;
 use crate::procfs::users::Users;
 use crate::provenance as why;
 use crate::scan::image_hash;
@@ -355,7 +356,7 @@ fn digest(exec: &Exec<'_>, arguments: &[u8]) -> u64 {
     let who = &exec.who;
     let mut path = exec.path.clone();
     if exec.image_unlinked {
-        path.extend_from_slice(b" (deleted)");
+        path.extend_from_slice(DELETED);
     }
     look_digest([who.session, who.tty, who.euid, who.egid], who.name, [Some(arguments), Some(&path)])
 }

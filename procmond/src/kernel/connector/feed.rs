@@ -2,8 +2,8 @@
 
 use super::{Connector, ConnectorEvent, Notice};
 use crate::kernel::{Act, Feed, FeedError, Happening, Loss, Noticed};
+use crate::procfs::boot::asleep;
 use collector_core::{Sink, Stopped};
-use rustix::time::{ClockId, clock_gettime};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ impl Notices {
 
 impl Feed for Notices {
     fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+        // Which the connector's times leave out.
         let asleep = asleep();
         let (mut lost, mut overruns, mut strange, mut heard) = (0, 0, 0, self.heard);
         let own = std::process::id();
@@ -104,14 +105,4 @@ fn act(event: &ConnectorEvent) -> Option<(u32, Act)> {
         }
         _ => None,
     }
-}
-
-/// How long this host was suspended since its boot, which the connector's times leave out.
-fn asleep() -> u64 {
-    let ns = |clock| {
-        let time = clock_gettime(clock);
-        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
-    };
-    let monotonic = ns(ClockId::Monotonic);
-    u64::try_from(ns(ClockId::Boottime) - monotonic).unwrap_or(0)
 }

@@ -6,6 +6,7 @@
 use super::layout::{self, Cursor};
 use super::{LoadError, Options, object, object_error, program_error};
 use crate::kernel::Who;
+use crate::procfs::link::DELETED;
 use aya::programs::{Iter, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader};
 use std::fs::File;
@@ -97,7 +98,7 @@ impl Roster {
             {
                 let mut link = layout::path(path);
                 if marks & UNLINKED != 0 {
-                    link.extend_from_slice(layout::DELETED);
+                    link.extend_from_slice(DELETED);
                 }
                 let arguments = arguments.of(member.who.pid, member.who.start)?;
                 member.program = Some(Program { link, arguments });
