@@ -2,7 +2,7 @@
 
 use super::Standby;
 use super::connector::{Connector, Notices, OpenError};
-use super::ebpf::{self, Events, Options, Roster};
+use super::ebpf::{self, Events, KernelTypes, Options, Roster};
 use super::listen::Heard;
 use crate::procfs::link;
 use daemoneye_lib::config::ProcessSource;
@@ -30,11 +30,13 @@ pub(crate) struct Refused {
 ///
 /// # Errors
 /// When a source is asked for that does not work here.
-pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
+pub(crate) fn choose(wanted: ProcessSource, options: &Options, types: &KernelTypes) -> Result<Chosen, Refused> {
     let asked = "procmond.source asks for it";
     match wanted {
         ProcessSource::Poll => Ok(scans(asked.to_owned())),
-        ProcessSource::Ebpf => by_ebpf(options, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason }),
+        ProcessSource::Ebpf => {
+            by_ebpf(options, types, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason })
+        }
         ProcessSource::Connector => by_connector(options, asked.to_owned())
             .map_err(|error| Refused { wanted: "connector", reason: error.to_string() }),
         ProcessSource::Auto => {
@@ -44,7 +46,7 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen,
                     Err(error) => Err(error.to_string()),
                 })
             });
-            Ok(by_ebpf(options, "the best source", standby).unwrap_or_else(|reason| {
+            Ok(by_ebpf(options, types, "the best source", standby).unwrap_or_else(|reason| {
                 let reason = format!("no eBPF: {reason}");
                 by_connector(options, reason.clone())
                     .unwrap_or_else(|error| scans(format!("{reason}; no connector: {error}")))
@@ -69,10 +71,10 @@ fn buffer(options: &Options) -> usize {
     usize::try_from(options.ring_bytes).unwrap_or(usize::MAX)
 }
 
-fn by_ebpf(options: &Options, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
-    let types = ebpf::kernel_types().map_err(|error| ebpf::in_one_line(&error))?;
-    let feed = Events::load(&types, options).map_err(|error| ebpf::in_one_line(&error))?;
-    let roster = Roster::load(&types, options).map_err(|error| ebpf::in_one_line(&error));
+fn by_ebpf(options: &Options, types: &KernelTypes, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
+    let types = types.get().map_err(|error| ebpf::in_one_line(&error))?;
+    let feed = Events::load(types, options).map_err(|error| ebpf::in_one_line(&error))?;
+    let roster = Roster::load(types, options.pid_namespace).map_err(|error| ebpf::in_one_line(&error));
     let features = vec![iterators(roster.as_ref())];
     let heard = Heard { feed: Some(Box::new(feed)), standby, mode: "ebpf", reason: reason.to_owned() };
     Ok(Chosen { heard, roster: roster.ok().map(Box::new), features })

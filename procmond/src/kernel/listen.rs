@@ -1,7 +1,7 @@
 //! Listening to the kernel between two scans.
 
 use super::notice::{self, Setting};
-use super::{Acts, Feed, Happening, Loss, Standby};
+use super::{Acts, Feed, Happening, Loss, News, Standby};
 use crate::poller::Poller;
 use crate::procfs::boot::since_boot;
 use crate::provenance as why;
@@ -83,12 +83,12 @@ impl Listening {
         let mut drained = Ok(());
         if let Some(feed) = &mut self.feed {
             let mut taking = Taking::new(&mut self.teller, poller, &setting, sink);
-            drained = feed.drain(&mut |happening| {
-                if let Happening::Noticed(notice) = happening {
+            drained = feed.drain(&mut |news| match news {
+                News::Happened(happening) => taking.take(happening),
+                News::Noticed(notice) => {
                     noticed.push(notice);
-                    return ControlFlow::Continue(());
+                    ControlFlow::Continue(())
                 }
-                taking.take(happening)
             });
             self.news |= taking.end()?;
         }

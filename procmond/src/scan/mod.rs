@@ -23,7 +23,7 @@ pub(crate) use predecessors::Predecessors;
 
 use crate::hashing::Hashes;
 use crate::kernel;
-use crate::kernel::ebpf::{self, Roster};
+use crate::kernel::ebpf::{KernelTypes, Roster};
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
@@ -128,16 +128,10 @@ impl<P: ProcFs> Scanner<P> {
     /// # Errors
     /// Where no eBPF program can be loaded; it says what is missing.
     pub fn with_iterators(self) -> io::Result<Self> {
-        // Of all this they need the namespace alone.
-        let options = kernel::Options {
-            ring_bytes: 0,
-            max_arguments: 0,
-            environment: false,
-            pid_namespace: kernel::pid_namespace()?,
-            page_size: self.aids.boot.page_size,
-        };
-        let types = ebpf::kernel_types().map_err(io::Error::other)?;
-        let roster = Roster::load(&types, &options).map_err(io::Error::other)?;
+        let pid_namespace = kernel::pid_namespace()?;
+        let types = KernelTypes::default();
+        let roster = types.get().and_then(|types| Roster::load(types, pid_namespace));
+        let roster = roster.map_err(io::Error::other)?;
         Ok(self.calling(Some(Box::new(roster))))
     }
 

@@ -127,8 +127,6 @@ impl Teller {
             Happening::Exit(exit) => self.exit(&exit, scene, tell, why::CAPTURED),
             Happening::Connection(connection) => self.connection(&connection, scene, tell),
             Happening::Deed(deed) => self.deed(&deed, scene, tell),
-            // Told by who can look for the rest.
-            Happening::Noticed(_) => Ok(()),
         }
     }
 

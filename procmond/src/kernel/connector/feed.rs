@@ -1,7 +1,7 @@
 //! The connector as a feed: notices of processes, and what is missing of them.
 
 use super::{Connector, ConnectorEvent, Notice};
-use crate::kernel::{Act, Feed, FeedError, Happening, Loss, Noticed};
+use crate::kernel::{Act, Feed, FeedError, Loss, News, Noticed};
 use crate::procfs::boot::asleep;
 use collector_core::{Sink, Stopped};
 use std::ops::ControlFlow;
@@ -27,7 +27,7 @@ impl Notices {
 }
 
 impl Feed for Notices {
-    fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+    fn drain(&mut self, take: &mut dyn FnMut(News<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
         // Which the connector's times leave out.
         let asleep = asleep();
         let (mut lost, mut overruns, mut strange, mut heard) = (0, 0, 0, self.heard);
@@ -38,7 +38,7 @@ impl Feed for Notices {
                 heard |= matches!(message.event, ConnectorEvent::Comm { tgid, .. } if tgid == own);
                 if let Some((pid, act)) = act(&message.event) {
                     let noticed = Noticed { at: message.at.saturating_add(asleep), pid, act };
-                    let _ = take(Happening::Noticed(noticed));
+                    let _ = take(News::Noticed(noticed));
                 }
             }
             Notice::Lost(loss) => lost += u64::from(loss.count),

@@ -160,4 +160,5 @@ fn whole<'a>(mut exec: Box<Exec<'a>>, argued: u64, waiting: &mut VecDeque<Waitin
 }
 
 #[cfg(test)]
+#[path = "events_tests.rs"]
 mod tests;

@@ -1,6 +1,8 @@
 //! The programs on this kernel, with a PID namespace of the test's own: what happens in it is known to the last event.
 
 use super::*;
+use crate::kernel::ebpf::KernelTypes;
+use aya::programs::BtfTracePoint;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -45,13 +47,14 @@ impl Drop for Contained {
 
 fn load(ring_bytes: u32, pid_namespace: u32) -> Events {
     let options = Options { ring_bytes, max_arguments: 1 << 18, environment: true, pid_namespace, page_size: 4096 };
-    Events::load(&kernel_types().unwrap(), &options).unwrap()
+    Events::load(KernelTypes::default().get().unwrap(), &options).unwrap()
 }
 
 /// What is there, by kind; each process by its pid and its kinds in their order.
 fn drain(events: &mut Events, told: &mut BTreeMap<&'static str, u64>, by_process: &mut BTreeMap<(u32, u64), String>) {
     events
-        .drain(&mut |happening| {
+        .drain(&mut |news| {
+            let News::Happened(happening) = news else { panic!("{news:?} is nothing of theirs") };
             let (kind, process) = match &happening {
                 Happening::Fork(who) => ("fork", (who.pid, who.start)),
                 Happening::Exec(exec) => ("exec", (exec.who.pid, exec.who.start)),
@@ -121,7 +124,7 @@ fn a_program_that_somebody_detached_is_noticed() {
     }
     let mut events = load(1 << 20, 1);
     assert!(events.is_alive());
-    let program: &mut BtfTracePoint = events.programs.program_mut("on_exit").unwrap().try_into().unwrap();
+    let program: &mut BtfTracePoint = events.ring.programs.program_mut("on_exit").unwrap().try_into().unwrap();
     program.unload().unwrap();
     assert!(!events.is_alive());
 }
