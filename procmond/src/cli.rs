@@ -146,7 +146,7 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         config.procmond.max_command_line_bytes,
     );
     let (Chosen { heard, roster, mut features }, acts) = listen(&config.procmond, &boot)?;
-    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).in_the_name_of(heard.mode).calling(roster);
+    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).calling(roster);
     features.extend_from_slice(acts.features());
     let teller = teller.telling_security(config.procmond.security_events);
     let every = Duration::from_millis(config.procmond.drain_interval_ms);

@@ -3,7 +3,7 @@
 use super::Standby;
 use super::connector::{Connector, Notices, OpenError};
 use super::ebpf::{self, Events, KernelTypes, Options, Roster};
-use super::listen::Heard;
+use super::heard::Heard;
 use crate::procfs::link;
 use daemoneye_lib::config::ProcessSource;
 use daemoneye_lib::proto::ipc::Feature;
@@ -57,12 +57,12 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options, types: &KernelTyp
 
 /// Scans are all there is, and why.
 fn scans(reason: String) -> Chosen {
-    Chosen { heard: Heard { feed: None, standby: None, mode: "poll", reason }, roster: None, features: Vec::new() }
+    Chosen { heard: Heard::nothing(reason), roster: None, features: Vec::new() }
 }
 
 fn by_connector(options: &Options, reason: String) -> Result<Chosen, OpenError> {
     let feed = Notices::of(Connector::open(buffer(options))?);
-    let heard = Heard { feed: Some(Box::new(feed)), standby: None, mode: "connector", reason };
+    let heard = Heard::new(Box::new(feed), None, "connector", reason);
     Ok(Chosen { heard, roster: None, features: vec![missing_arguments()] })
 }
 
@@ -76,7 +76,7 @@ fn by_ebpf(options: &Options, types: &KernelTypes, reason: &str, standby: Option
     let feed = Events::load(types, options).map_err(|error| ebpf::in_one_line(&error))?;
     let roster = Roster::load(types, options.pid_namespace).map_err(|error| ebpf::in_one_line(&error));
     let features = vec![iterators(roster.as_ref())];
-    let heard = Heard { feed: Some(Box::new(feed)), standby, mode: "ebpf", reason: reason.to_owned() };
+    let heard = Heard::new(Box::new(feed), standby, "ebpf", reason.to_owned());
     Ok(Chosen { heard, roster: roster.ok().map(Box::new), features })
 }
 

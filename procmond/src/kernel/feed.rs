@@ -43,5 +43,5 @@ pub(crate) struct Loss {
 
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel's events cannot be read any more")]
+#[error("the kernel's events cannot be read any more: {0}")]
 pub(crate) struct FeedError(#[source] pub(crate) io::Error);

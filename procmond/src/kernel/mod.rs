@@ -19,6 +19,7 @@ mod connector;
 pub(crate) mod ebpf;
 mod feed;
 mod happening;
+mod heard;
 mod listen;
 mod notice;
 

@@ -115,13 +115,6 @@ impl<P: ProcFs> Scanner<P> {
         self
     }
 
-    /// The same, in the name of this source.
-    #[must_use]
-    pub(crate) fn in_the_name_of(mut self, source: &'static str) -> Self {
-        self.aids.source = source;
-        self
-    }
-
     /// The same, with the first look at every process from the kernel's iterators: what it sees is the same, and costs no system
     /// calls for each process.
     ///
@@ -259,6 +252,10 @@ impl<P: ProcFs> Look for Scanner<P> {
             // One that ended meanwhile, or cannot be read, has nothing to show.
             Ok(_) | Err(Miss::Unreadable(_)) => Ok(()),
         }
+    }
+
+    fn speak_for(&mut self, source: &'static str) {
+        self.aids.source = source;
     }
 }
 
