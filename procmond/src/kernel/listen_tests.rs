@@ -6,6 +6,7 @@ use crate::hashing::{FileDigester, Hashes};
 use crate::kernel::heard::ALIVE_EVERY;
 use crate::kernel::{Act, Exec, Feed, FeedError, Noticed, Standby, Who};
 use crate::mask::Masker;
+use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess};
 use crate::scan::{ImageHashes, Predecessors, Scanner};
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
@@ -193,4 +194,53 @@ fn a_feed_that_fell_silent_has_ended() {
         host.now += ALIVE_EVERY;
         assert_eq!((host.hear(), host.hears()), (vec![], true));
     }
+}
+
+/// The columns with a value, of those that a notice knows nothing of.
+fn claimed(record: &ProcessRecord) -> Vec<&'static str> {
+    [
+        ("gid", record.gid.is_some()),
+        ("euid", record.euid.is_some()),
+        ("egid", record.egid.is_some()),
+        ("session_id", record.session_id.is_some()),
+        ("tty", record.tty.is_some()),
+        ("loginuid", record.loginuid.is_some()),
+        ("audit_session", record.audit_session.is_some()),
+        ("cpu_time_ns", record.cpu_time_ns.is_some()),
+    ]
+    .into_iter()
+    .filter_map(|(column, has_value)| has_value.then_some(column))
+    .collect()
+}
+
+#[test]
+fn a_notice_claims_nothing_that_it_does_not_know() {
+    let fork = |pid| noticed(pid, Act::Fork { parent: 1 });
+    let exit = |pid, status| noticed(pid, Act::Exit { status });
+    let feed = gives(vec![fork(6), exit(6, 3 << 8), fork(7), exit(7, 9)]);
+    let mut host = Host::new(feed, None, "connector");
+    let told = host.hear();
+    let told = events(&told);
+    let kinds: Vec<_> = told.iter().map(|(kind, record)| (*kind, record.pid)).collect();
+    let (fork, exit) = (EventType::Fork, EventType::Exit);
+    assert_eq!(kinds, [(fork, 6), (exit, 6), (fork, 7), (exit, 7)]);
+    let record = |at: usize| told[at].1;
+
+    // 6 was gone before anybody could look, 7 was not; of their parent nothing is known.
+    assert_eq!((claimed(record(0)), record(0).uid, &record(0).user), (vec![], None, &None));
+    assert_eq!(record(0).provenance["*"], why::INFERRED);
+    assert_eq!(
+        (record(0).provenance["euid"].as_str(), record(0).provenance["-"].as_str()),
+        (why::ENDED, why::NOT_FORKED)
+    );
+    assert_eq!(claimed(record(2)), ["euid", "egid", "session_id", "tty"]);
+    assert_eq!((record(2).euid, record(2).name.as_deref(), record(2).uid), (Some(1000), Some("web"), None));
+    assert_eq!(record(2).provenance["*"], why::SCRAPED);
+    for end in [1, 3] {
+        assert_eq!((claimed(record(end)), record(end).uid), (vec![], None));
+        assert_eq!(record(end).process_key, record(end - 1).process_key);
+        let reasons = ["end_time", "-"].map(|column| record(end).provenance[column].as_str());
+        assert_eq!(reasons, [why::CAPTURED, why::NOT_KEPT]);
+    }
+    assert_eq!((record(1).exit_code, record(3).exit_signal), (Some(3), Some(9)));
 }

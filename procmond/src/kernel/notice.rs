@@ -1,6 +1,6 @@
 //! From a notice, which names a pid and no more, to an event: the rest is read from `/proc`, if the process is still there.
 
-use super::{Act, Exit, Noticed, Who};
+use super::{Act, Noticed};
 use crate::poller::Poller;
 use crate::scan::{Interrupted, Look};
 use crate::tell::{Scene, Teller, users_of};
@@ -27,29 +27,8 @@ pub(super) fn tell<C: Look>(
         Act::Fork { parent } => {
             let glimpse = poller.glimpse(pid);
             let (boot, table, scan) = poller.known();
-            let copied = table.get(parent);
-            let (start, uid) = (glimpse.as_ref().map(|seen| seen.start_ticks), copied.and_then(|known| known.uid));
-            let parent_start = copied.map(|known| boot.within(known.start_ticks));
-            let name = glimpse.as_ref().map(|seen| seen.name.clone());
-            let name = name.unwrap_or_else(|| copied.map(|known| known.name.clone().into_bytes()).unwrap_or_default());
-            let (euid, egid) = glimpse.as_ref().map_or((uid.unwrap_or_default(), 0), |seen| (seen.euid, seen.egid));
-            let who = Who {
-                at,
-                pid,
-                start: start.map_or(at, |ticks| boot.within(ticks)),
-                parent,
-                parent_start,
-                uid: uid.unwrap_or(euid),
-                gid: egid,
-                euid,
-                egid,
-                session: glimpse.as_ref().map_or(0, |seen| seen.session),
-                tty: glimpse.as_ref().map_or(0, |seen| seen.tty),
-                name: &name,
-                ..Who::default()
-            };
             let mut scene = Scene { boot, table, scan, source, clock, crowded };
-            teller.forked_by_notice(&who, glimpse.is_some(), &mut scene, tell)
+            teller.forked_by_notice(at, (pid, parent), glimpse, &mut scene, tell)
         }
         Act::Exec => {
             let event_time = clock.saturating_add_unsigned(at);
@@ -58,9 +37,9 @@ pub(super) fn tell<C: Look>(
             let (boot, table, scan) = poller.known();
             let mut scene = Scene { boot, table, scan, source, clock, crowded };
             if seen {
-                return teller.gained_by_look(pid, at, users, &scene, tell);
+                return teller.gained_by_look(at, pid, users, &scene, tell);
             }
-            teller.exec_unseen(pid, at, &mut scene, tell)
+            teller.exec_unseen(at, pid, &mut scene, tell)
         }
         Act::Change => {
             let users = poller.known().1.get(pid).and_then(users_of);
@@ -68,25 +47,12 @@ pub(super) fn tell<C: Look>(
             let (boot, table, scan) = poller.known();
             let scene = Scene { boot, table, scan, source, clock, crowded };
             // A program that is set-uid changes its user before it is told to have begun.
-            teller.gained_by_look(pid, at, users, &scene, tell)
+            teller.gained_by_look(at, pid, users, &scene, tell)
         }
         Act::Exit { status } => {
             let (boot, table, scan) = poller.known();
-            let Some(known) = table.get(pid) else { return Ok(()) };
-            let name = known.name.clone();
-            let who = Who {
-                at,
-                pid,
-                start: boot.within(known.start_ticks),
-                parent: known.ppid,
-                parent_start: known.parent_start.map(|start| boot.within(start)),
-                uid: known.uid.unwrap_or_default(),
-                name: name.as_bytes(),
-                ..Who::default()
-            };
-            let exit = Exit { who, status, cpu: None, max_resident_bytes: None };
             let mut scene = Scene { boot, table, scan, source, clock, crowded };
-            teller.exited_by_notice(&exit, &mut scene, tell)
+            teller.exited_by_notice(at, pid, status, &mut scene, tell)
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use super::*;
 use crate::hashing::{FileDigester, Hashes};
+use crate::provenance as why;
 use crate::scan::Predecessors;
+use daemoneye_lib::models::key::process_key;
+use daemoneye_lib::proto::common::ProcessRecord;
 use daemoneye_lib::proto::ipc::collected_item::Item;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
@@ -102,6 +106,24 @@ fn a_parent_that_has_ended_is_told_all_the_same() {
     let (_, run) = host.one(exec(who(2, 50, (7, 3), 61), b"/bin/sh", b"sh\0"));
     assert_eq!((run.ppid, run.parent_executable_path.as_deref()), (Some(1), Some("/usr/bin/login")));
     assert_eq!(run.parent_key, Some(process_key("", 1, 1)));
+}
+
+#[test]
+fn what_is_not_known_of_a_parent_has_that_reason() {
+    let mut host = Host::new();
+    host.one(Happening::Fork(Who { name: b"kthreadd", ..who(2, 1, (0, 0), 1) }));
+    let (_, fork) = host.one(Happening::Fork(who(9, 50, (2, 1), 50)));
+    assert_eq!((fork.parent_name.as_deref(), &fork.parent_executable_path), (Some("kthreadd"), &None));
+    let reasons = ["parent_executable_path", "parent_command_line"].map(|column| fork.provenance[column].as_str());
+    assert_eq!(reasons, [why::PARENT_UNKNOWN; 2]);
+}
+
+#[test]
+fn an_exec_tells_nothing_of_the_end_since_it_runs_and_nothing_of_use_since_it_is_not_told() {
+    let (_, run) = Host::new().one(exec(who(5, 1, (1, 1), 1), b"/bin/a", b"a\0"));
+    let reasons = ["end_time", "exit_code", "exit_signal", "-"].map(|column| run.provenance[column].as_str());
+    assert_eq!(reasons, [why::RUNNING, why::RUNNING, why::RUNNING, why::NOT_EXECUTED]);
+    assert_eq!((run.cpu_usage, run.memory_usage, run.provenance.get("cpu_usage")), (None, None, None));
 }
 
 #[test]
