@@ -1,7 +1,7 @@
 //! The image that a process runs, and its hash.
 
 use super::Teller;
-use crate::differ::Table;
+use crate::differ::{Known, Table};
 use crate::hashing::{Handle, Source, Version};
 use crate::kernel::Exec;
 use crate::provenance as why;
@@ -16,31 +16,53 @@ const MAX_AWAITED: usize = 1024;
 /// So many files are known under both of their numbers.
 const MAX_IMAGES: usize = 4096;
 
+/// A process that waits for the hash of its image.
+pub(super) struct Awaited {
+    start_ticks: u64,
+    image: Version,
+    /// It is known, and the process is looked at.
+    has_come: bool,
+}
+
 impl Teller {
-    /// The processes that still run and whose hash has come to be known.
+    /// The processes that are to be looked at since their hash has come. One that has no more to show by then, since it ends, is
+    /// kept for its exit.
     pub(crate) fn hashed(&mut self, table: &Table) -> Vec<u32> {
         let mut come = Vec::new();
         let hashes = &self.hashes.hashes;
-        self.awaited.retain(|pid, (start, version)| {
-            if table.get(*pid).is_none_or(|known| known.start_ticks != *start) {
+        self.awaited.retain(|pid, awaited| {
+            let known = table.get(*pid).filter(|known| known.start_ticks == awaited.start_ticks);
+            if known.is_none_or(|known| known.identity.has_hash()) {
                 return false;
             }
-            let knows = hashes.knows(*version);
-            if knows {
+            if !awaited.has_come && hashes.knows(awaited.image) {
+                awaited.has_come = true;
                 come.push(*pid);
             }
-            !knows
+            true
         });
         come
     }
 
     /// The process waits for the hash of this image, or for none.
     pub(super) fn await_hash(&mut self, pid: u32, start_ticks: u64, image: Option<Version>) {
+        if self.awaited.len() >= MAX_AWAITED {
+            self.awaited.retain(|_, awaited| !awaited.has_come);
+        }
         match image {
-            Some(version) if self.awaited.len() < MAX_AWAITED => {
-                self.awaited.insert(pid, (start_ticks, version));
+            Some(image) if self.awaited.len() < MAX_AWAITED => {
+                self.awaited.insert(pid, Awaited { start_ticks, image, has_come: false });
             }
             _ => _ = self.awaited.remove(&pid),
+        }
+    }
+
+    /// Puts the hash into the record of an end, if it was not told before and is known by now.
+    pub(super) fn put_late_hash(&self, pid: u32, known: &Known, record: &mut ProcessRecord) {
+        if let Some(awaited) = self.awaited.get(&pid).filter(|awaited| awaited.start_ticks == known.start_ticks)
+            && !known.identity.has_hash()
+        {
+            self.hashes.put_late(awaited.image, record);
         }
     }
 

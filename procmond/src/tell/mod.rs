@@ -25,6 +25,7 @@ use crate::procfs::users::Users;
 use crate::scan::{ImageHashes, Interrupted, VariableNames, look_digest};
 use daemoneye_lib::models::text::escape_bytes;
 use daemoneye_lib::proto::common::EventType;
+use image::Awaited;
 use record::put_parent;
 use std::collections::HashMap;
 
@@ -37,8 +38,7 @@ pub(crate) struct Teller {
     max_command_line: usize,
     /// Files as the kernel's structures name them, and as stat(2) does: on some file systems the devices differ.
     images: HashMap<Version, Version>,
-    /// The processes that wait for their hash, with their start.
-    awaited: HashMap<u32, (u64, Version)>,
+    awaited: HashMap<u32, Awaited>,
     /// Forks that were not told because the spool was crowded.
     pub(crate) shed: u64,
     /// The same of connections.
@@ -203,7 +203,8 @@ impl Teller {
             name: escape_bytes(who.name),
             ..Known::default()
         });
-        let record = self.ended(exit, &known, scene);
+        let mut record = self.ended(exit, &known, scene);
+        self.put_late_hash(who.pid, &known, &mut record);
         tell(event(EventType::Exit, at, record))?;
         if scene.table.get(who.pid).is_none() {
             scene.table.put(who.pid, known);

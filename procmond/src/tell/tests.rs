@@ -1,13 +1,14 @@
 //! What happens, made up by a test, and what is told of it.
 
 use super::*;
-use crate::hashing::{FileDigester, Hashes};
+use crate::hashing::{FileDigester, Hashes, held_back};
 use crate::provenance as why;
 use crate::scan::Predecessors;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::ProcessRecord;
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
@@ -23,7 +24,10 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let hashes = Hashes::on_demand(Arc::new(FileDigester::new(1 << 30, 1 << 30)));
+        Self::hashing(Hashes::on_demand(Arc::new(FileDigester::new(1 << 30, 1 << 30))))
+    }
+
+    fn hashing(hashes: Hashes) -> Self {
         let hashes = ImageHashes { hashes, predecessors: Predecessors::shared(50) };
         let variables = watch::channel(Arc::from(["LD_PRELOAD".to_owned()])).1;
         Self { teller: Teller::new(Masker::new(&[]), variables, hashes, 64), table: Table::default(), crowded: false }
@@ -171,4 +175,37 @@ fn a_crowded_spool_takes_no_forks() {
     assert_eq!(host.teller.shed, 1);
     assert_eq!(host.one(exec(who(5, 1, (1, 1), 2), b"/bin/a", b"a\0")).0, EventType::Exec);
     assert_eq!(host.one(exit(who(5, 1, (1, 1), 3), 0)).0, EventType::Exit);
+}
+
+/// Process 5 begins a program whose image is the file with this number.
+fn exec_of(inode: u64, host: &mut Host) -> Version {
+    let image = Version { inode, device: (8, 1), size: 1, modified: (1, 0), changed: (1, 0) };
+    // As if it had been opened before.
+    host.teller.images.insert(image, image);
+    let exec = Exec { who: who(5, 1, (1, 1), 1), path: b"/bin/a".to_vec(), image: Some(image), ..Exec::default() };
+    let (_, run) = host.one(Happening::Exec(Box::new(exec)));
+    assert_eq!(run.provenance["executable_hash"], why::HASH_WAITS);
+    image
+}
+
+#[test]
+fn a_hash_that_comes_before_the_end_is_told_with_it_if_it_was_not_told_before() {
+    let (hashes, allow) = held_back();
+    let mut host = Host::hashing(hashes.clone());
+    let image = exec_of(3, &mut host);
+    assert_eq!(host.teller.hashed(&host.table), [0; 0]);
+    allow.send(()).unwrap();
+    testkit::wait_for("the hash", Duration::from_secs(20), || hashes.knows(image));
+    assert_eq!(host.teller.hashed(&host.table), [5], "it is looked at");
+    assert_eq!(host.teller.hashed(&host.table), [0; 0], "once");
+    // That it has ended by then is told next.
+    let (_, end) = host.one(exit(who(5, 1, (1, 1), 2), 0));
+    assert_eq!((end.executable_hash, end.hash_algorithm.as_deref()), (Some("ab".repeat(32)), Some("sha256")));
+    assert_eq!(end.provenance["executable_hash"], why::HASH_STABLE);
+
+    let (hashes, _held) = held_back();
+    let mut host = Host::hashing(hashes);
+    exec_of(4, &mut host);
+    let (_, end) = host.one(exit(who(5, 1, (1, 1), 2), 0));
+    assert_eq!((end.executable_hash, end.provenance.get("executable_hash")), (None, None), "it comes too late");
 }
