@@ -1,6 +1,8 @@
 //! Why eBPF programs cannot be had, in the operator's words.
 
+use aya::maps::MapError;
 use aya::programs::ProgramError;
+use aya::{BtfError, EbpfError};
 use std::io;
 
 /// Why there are no events by eBPF here.
@@ -11,13 +13,13 @@ pub(crate) enum LoadError {
     NoBtf,
     /// It does, and in a way that is not understood.
     #[error("this kernel's BTF cannot be read: {0}")]
-    Btf(#[source] aya::BtfError),
+    Btf(#[source] BtfError),
     /// Loading is not allowed.
     #[error("the capabilities CAP_BPF and CAP_PERFMON (before Linux 5.8: CAP_SYS_ADMIN) are missing")]
     Denied,
     /// The object does not fit this kernel.
     #[error("the programs cannot be loaded: {0}")]
-    Object(#[source] aya::EbpfError),
+    Object(#[source] EbpfError),
     /// One of the programs does not.
     #[error("the program {program} cannot be attached to {place}: {source}")]
     Program {
@@ -37,7 +39,7 @@ pub(crate) enum LoadError {
         /// Its name.
         map: &'static str,
         /// Why.
-        source: aya::maps::MapError,
+        source: MapError,
     },
 }
 
@@ -47,9 +49,12 @@ pub(crate) fn in_one_line(error: &LoadError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-pub(super) fn object_error(error: aya::EbpfError) -> LoadError {
+pub(super) fn object_error(error: EbpfError) -> LoadError {
     match &error {
-        aya::EbpfError::MapError(aya::maps::MapError::CreateError { io_error, .. }) if is_denied(io_error) => {
+        EbpfError::MapError(MapError::CreateError { io_error, .. })
+        | EbpfError::BtfError(BtfError::LoadError { io_error, .. })
+            if is_denied(io_error) =>
+        {
             LoadError::Denied
         }
         _ => LoadError::Object(error),
