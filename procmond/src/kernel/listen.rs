@@ -159,10 +159,7 @@ impl<'a, 't> Taking<'a, 't> {
         setting: &Setting,
         tell: &'a mut Tell<'t>,
     ) -> Self {
-        let (boot, table, scan) = poller.known();
-        let &Setting { source, clock, crowded } = setting;
-        let scene = Scene { boot, table, scan, source, clock, crowded };
-        Self { teller, scene, tell, news: false, interrupted: Ok(()) }
+        Self { teller, scene: setting.scene(poller), tell, news: false, interrupted: Ok(()) }
     }
 
     fn take(&mut self, happening: Happening<'_>) -> ControlFlow<()> {

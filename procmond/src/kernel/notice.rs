@@ -13,6 +13,15 @@ pub(super) struct Setting {
     pub(super) crowded: bool,
 }
 
+impl Setting {
+    /// The same with what is known of processes.
+    pub(super) fn scene<'a, C: Look>(&self, poller: &'a mut Poller<C>) -> Scene<'a> {
+        let (boot, table, scan) = poller.known();
+        let &Self { source, clock, crowded } = self;
+        Scene { boot, table, scan, source, clock, crowded }
+    }
+}
+
 /// Tells what was noticed.
 pub(super) fn tell<C: Look>(
     noticed: Noticed,
@@ -22,20 +31,16 @@ pub(super) fn tell<C: Look>(
     tell: &mut dyn FnMut(Item) -> Result<(), Interrupted>,
 ) -> Result<(), Interrupted> {
     let Noticed { at, pid, act } = noticed;
-    let &Setting { source, clock, crowded } = setting;
     match act {
         Act::Fork { parent } => {
             let glimpse = poller.glimpse(pid);
-            let (boot, table, scan) = poller.known();
-            let mut scene = Scene { boot, table, scan, source, clock, crowded };
-            teller.forked_by_notice(at, (pid, parent), glimpse, &mut scene, tell)
+            teller.forked_by_notice(at, (pid, parent), glimpse, &mut setting.scene(poller), tell)
         }
         Act::Exec => {
-            let event_time = clock.saturating_add_unsigned(at);
+            let event_time = setting.clock.saturating_add_unsigned(at);
             let users = poller.known().1.get(pid).and_then(users_of);
             let seen = poller.look_for_exec(pid, event_time, tell)?;
-            let (boot, table, scan) = poller.known();
-            let mut scene = Scene { boot, table, scan, source, clock, crowded };
+            let mut scene = setting.scene(poller);
             if seen {
                 return teller.gained_by_look(at, pid, users, &scene, tell);
             }
@@ -44,15 +49,9 @@ pub(super) fn tell<C: Look>(
         Act::Change => {
             let users = poller.known().1.get(pid).and_then(users_of);
             poller.look(pid, tell)?;
-            let (boot, table, scan) = poller.known();
-            let scene = Scene { boot, table, scan, source, clock, crowded };
             // A program that is set-uid changes its user before it is told to have begun.
-            teller.gained_by_look(at, pid, users, &scene, tell)
+            teller.gained_by_look(at, pid, users, &setting.scene(poller), tell)
         }
-        Act::Exit { status } => {
-            let (boot, table, scan) = poller.known();
-            let mut scene = Scene { boot, table, scan, source, clock, crowded };
-            teller.exited_by_notice(at, pid, status, &mut scene, tell)
-        }
+        Act::Exit { status } => teller.exited_by_notice(at, pid, status, &mut setting.scene(poller), tell),
     }
 }
