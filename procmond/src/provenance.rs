@@ -9,6 +9,9 @@ pub(crate) const EVERY: &str = "*";
 /// For every column that has none and no entry of its own.
 pub(crate) const NONE: &str = "-";
 
+/// The columns about the parent beside its key.
+pub(crate) const OF_PARENT: [&str; 3] = ["parent_name", "parent_executable_path", "parent_command_line"];
+
 pub(crate) const CAPTURED: &str = "captured";
 pub(crate) const SCRAPED: &str = "scraped";
 pub(crate) const HASH_STABLE: &str = "scraped: stable while it was read";
@@ -79,6 +82,12 @@ pub(crate) fn is_word_on_hash(reason: &str) -> bool {
 /// Notes where the value of this column comes from.
 pub(crate) fn from(record: &mut ProcessRecord, column: &str, origin: &str) {
     record.provenance.insert(column.to_owned(), origin.to_owned());
+}
+
+/// Adds the column to a list among the record's notes.
+pub(crate) fn note(record: &mut ProcessRecord, list: &str, column: &str) {
+    let columns = record.platform_data.entry(list.to_owned()).and_modify(|columns| columns.push(',')).or_default();
+    columns.push_str(column);
 }
 
 /// Notes why these columns have no value.

@@ -232,14 +232,10 @@ impl Acts {
             (&mut self.security, "the kernel's ring had no room: events of security were lost"),
         ] {
             let lost = ring.as_mut().map_or(0, |ring| ring.growth(LOST));
-            if lost > 0 {
-                losses.push(Loss { kind: "ring_overflow", count: Some(lost), reason: what.to_owned() });
-            }
+            losses.extend(Loss::of("ring_overflow", lost, what));
         }
-        if self.foreign > 0 {
-            let reason = "records of the kernel's rings have another layout than this procmond reads".to_owned();
-            losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
-        }
+        let reason = "records of the kernel's rings have another layout than this procmond reads";
+        losses.extend(Loss::of("ring_foreign", std::mem::take(&mut self.foreign), reason));
         losses
     }
 }

@@ -41,6 +41,13 @@ pub(crate) struct Loss {
     pub(crate) reason: String,
 }
 
+impl Loss {
+    /// The loss of so many; of none there is none.
+    pub(crate) fn of(kind: &'static str, count: u64, reason: &str) -> Option<Self> {
+        (count > 0).then(|| Self { kind, count: Some(count), reason: reason.to_owned() })
+    }
+}
+
 /// Why a feed ended.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel's events cannot be read any more: {0}")]

@@ -14,6 +14,7 @@ use collector_core::{Sink, SourceCaps, Stopped};
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
+use std::mem::take;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -97,17 +98,10 @@ impl Listening {
         for (shed, reason) in
             [(&mut self.teller.shed, why::SHED_FORKS), (&mut self.teller.shed_connections, why::SHED_CONNECTIONS)]
         {
-            let shed = std::mem::take(shed);
-            if shed > 0 {
-                losses.push(Loss { kind: "shed", count: Some(shed), reason: reason.to_owned() });
-            }
+            losses.extend(Loss::of("shed", take(shed), reason));
         }
-        let nameless = std::mem::take(&mut self.teller.nameless);
-        if nameless > 0 {
-            let reason =
-                "processes had begun, run a program and ended before anything of them could be read".to_owned();
-            losses.push(Loss { kind: "nameless", count: Some(nameless), reason });
-        }
+        let nameless = "processes had begun, run a program and ended before anything of them could be read";
+        losses.extend(Loss::of("nameless", take(&mut self.teller.nameless), nameless));
         for Loss { kind, count, reason } in losses {
             tracing::warn!(kind, count, reason, "events were lost");
             let gap = Gap { kind: kind.to_owned(), from: self.clear_until, to: Some(now), count, reason };
@@ -206,7 +200,7 @@ impl<C: Look> Meanwhile<C> for Listening {
     }
 
     fn news(&mut self) -> bool {
-        std::mem::take(&mut self.news)
+        take(&mut self.news)
     }
 
     fn begin(&mut self, poller: &mut Poller<C>) {

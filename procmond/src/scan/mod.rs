@@ -163,13 +163,10 @@ impl<P: ProcFs> Scanner<P> {
         let process = proc.open(pid)?;
         let mut glance = Glance::take(proc, &process, pid, self.max_command_line, [stat, command_line, program])?;
         glance.news = aids.awaited.has_come(pid, aids.hashes.as_ref());
-        if !visitor.wants(&glance)? {
-            return Ok(glance.is_denied());
+        if visitor.wants(&glance)? {
+            let (details, parents) = (&mut self.details, &mut self.parents);
+            Whole { proc, aids, details, parents }.show(&process, &glance, visitor)?;
         }
-        let mut draft = Draft::begin(&glance, aids);
-        self.details.read(proc, &process, &glance, aids, &mut draft)?;
-        let parent_start = self.parents.describe(proc, &glance, aids, &mut draft);
-        visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
         Ok(glance.is_denied())
     }
 }
@@ -214,6 +211,24 @@ impl<P: ProcFs> Scanner<P> {
         }
         self.pids = pids;
         Ok(counts)
+    }
+}
+
+/// What reads the rest of a process whose whole record is wanted.
+struct Whole<'a, P> {
+    proc: &'a P,
+    aids: &'a mut Aids,
+    details: &'a mut Details,
+    parents: &'a mut Parents,
+}
+
+impl<P: ProcFs> Whole<'_, P> {
+    fn show(self, process: &P::Process, glance: &Glance<'_>, visitor: &mut dyn Visitor) -> Result<(), Miss> {
+        let Self { proc, aids, details, parents } = self;
+        let mut draft = Draft::begin(glance, aids);
+        details.read(proc, process, glance, aids, &mut draft)?;
+        let parent_start = parents.describe(proc, glance, aids, &mut draft);
+        Ok(visitor.observed(Observed { record: draft.finish(), glance, parent_start })?)
     }
 }
 

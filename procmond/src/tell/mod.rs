@@ -161,7 +161,7 @@ impl Teller {
             None => (who.parent, who.parent_start.map(|start| scene.ticks(start))),
         };
         let mut record = self.begun(exec, arguments, cut, scene);
-        let answer = self.hash(exec, &mut record);
+        let waits_for = self.hash(exec, &mut record);
         put_parent(&mut record, ppid, parent_start, scene);
         let known = Known {
             start_ticks,
@@ -181,7 +181,7 @@ impl Teller {
         }
         scene.table.put(who.pid, known);
         self.gained(exec, users, scene, tell)?;
-        self.await_hash(who.pid, start_ticks, answer);
+        self.await_hash(who.pid, start_ticks, waits_for);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Events that come of notices, which name a pid: of the process there is no more in them than was known, or could be read.
 
-use super::record::{program_of, put_end, put_parent};
+use super::record::{put_end, put_parent};
 use super::{Scene, Teller, begins, copied};
 use crate::differ::{Identity, Known, Tell, event};
 use crate::poller::Glimpse;
@@ -91,7 +91,7 @@ impl Teller {
         let how = if glimpse.is_some() { why::SCRAPED } else { why::INFERRED };
         let mut record = self.known(pid, known, scene, how);
         put_parent(&mut record, known.ppid, known.parent_start, scene);
-        program_of(known, &mut record);
+        known.put_program(&mut record);
         if let Some(seen) = glimpse {
             (record.euid, record.egid) = (Some(seen.euid), Some(seen.egid));
             (record.session_id, record.tty) = (Some(seen.session), tty::name(seen.tty));

@@ -39,7 +39,7 @@ impl Teller {
     /// Of a process that is a copy of another one.
     pub(super) fn forked(&self, who: &Who<'_>, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
         let mut record = self.who(who, scene);
-        program_of(known, &mut record);
+        known.put_program(&mut record);
         put_parent(&mut record, known.ppid, known.parent_start, scene);
         why::absent(&mut record, &["end_time"], why::RUNNING);
         record.provenance.insert(why::NONE.to_owned(), why::NOT_FORKED.to_owned());
@@ -119,16 +119,9 @@ impl Teller {
     }
 }
 
-/// The program that the process runs, as it was told when it began to.
-pub(super) fn program_of(known: &Known, record: &mut ProcessRecord) {
-    record.executable_path.clone_from(&known.program);
-    record.command_line.clone_from(&known.command_line);
-    record.command_line_truncated = known.command_line.is_some().then_some(known.command_line_cut);
-}
-
 /// What was known of a process, and how it ended.
 pub(super) fn put_end(known: &Known, status: i32, at: i64, scene: &Scene<'_>, record: &mut ProcessRecord) {
-    program_of(known, record);
+    known.put_program(record);
     record.ppid = Some(known.ppid);
     record.parent_key = known.parent_key(scene.boot);
     record.end_time = Some(at);
@@ -145,26 +138,29 @@ pub(super) fn put_end(known: &Known, status: i32, at: i64, scene: &Scene<'_>, re
 
 /// Fills the columns about the parent from what is known of it.
 pub(super) fn put_parent(record: &mut ProcessRecord, ppid: u32, start: Option<u64>, scene: &Scene<'_>) {
-    const COLUMNS: [&str; 3] = ["parent_name", "parent_executable_path", "parent_command_line"];
     record.ppid = Some(ppid);
     let Some(start) = start else {
         let reason = if ppid == 0 { why::NO_PARENT } else { why::PARENT_ENDED };
         why::absent(record, &["parent_key"], reason);
-        return why::absent(record, &COLUMNS, reason);
+        return why::absent(record, &why::OF_PARENT, reason);
     };
     record.parent_key = Some(process_key(&scene.boot.id, ppid, start));
     let Some(parent) = scene.table.find(ppid, start) else {
-        return why::absent(record, &COLUMNS, why::PARENT_GONE);
+        return why::absent(record, &why::OF_PARENT, why::PARENT_GONE);
     };
     record.parent_name = (!parent.name.is_empty()).then(|| parent.name.clone());
     record.parent_executable_path.clone_from(&parent.program);
     record.parent_command_line.clone_from(&parent.command_line);
     let missing =
         [record.parent_name.is_none(), record.parent_executable_path.is_none(), record.parent_command_line.is_none()];
-    for (column, _) in COLUMNS.into_iter().zip(missing).filter(|(_, missing)| *missing) {
+    for (column, _) in why::OF_PARENT.into_iter().zip(missing).filter(|(_, missing)| *missing) {
         why::absent(record, &[column], why::PARENT_UNKNOWN);
     }
-    if parent.command_line.is_some() && parent.command_line_cut {
-        record.platform_data.entry("cut".to_owned()).and_modify(|cut| cut.push(',')).or_default().push_str(COLUMNS[2]);
+    if parent.command_line.is_some() {
+        for (is_so, list) in [(parent.command_line_cut, "cut"), (parent.command_line_masked, "masked")] {
+            if is_so {
+                why::note(record, list, "parent_command_line");
+            }
+        }
     }
 }

@@ -149,6 +149,11 @@ fn long_arguments_are_cut_and_secrets_masked() {
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 1), b"/bin/mysql", b"mysql\0--password\0hunter2\0"));
     assert_eq!(run.command_line.as_deref(), Some("mysql --password ***"));
     assert_eq!(run.platform_data["masked"], "argv,command_line");
+    let (_, fork) = host.one(Happening::Fork(who(6, 3, (5, 1), 3)));
+    assert_eq!(fork.parent_command_line.as_deref(), Some("mysql --password ***"));
+    assert_eq!(fork.platform_data["masked"], "command_line,parent_command_line", "also where it is repeated");
+    let (_, end) = host.one(exit(who(6, 3, (5, 1), 3), 0));
+    assert_eq!(end.platform_data["masked"], "command_line");
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 2), b"/bin/echo", &[b'x'; 100]));
     assert_eq!((run.command_line.map(|line| line.len()), run.command_line_truncated), (Some(64), Some(true)));
 }

@@ -69,11 +69,8 @@ impl Feed for Notices {
                 reason: reason.to_owned(),
             });
         }
-        let strange = std::mem::take(&mut self.strange);
-        if strange > 0 {
-            let reason = "messages of the proc connector were not understood".to_owned();
-            losses.push(Loss { kind: "connector_foreign", count: Some(strange), reason });
-        }
+        let reason = "messages of the proc connector were not understood";
+        losses.extend(Loss::of("connector_foreign", std::mem::take(&mut self.strange), reason));
         losses
     }
 

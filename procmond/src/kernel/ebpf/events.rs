@@ -95,15 +95,10 @@ impl Feed for Events {
     fn losses(&mut self) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (counter, (kind, reason)) in (0_u32..).zip(LOSSES) {
-            let count = self.ring.growth(counter);
-            if count > 0 {
-                losses.push(Loss { kind, count: Some(count), reason: reason.to_owned() });
-            }
+            losses.extend(Loss::of(kind, self.ring.growth(counter), reason));
         }
-        if self.foreign > 0 {
-            let reason = "records of the kernel's ring have another layout than this procmond reads".to_owned();
-            losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
-        }
+        let reason = "records of the kernel's ring have another layout than this procmond reads";
+        losses.extend(Loss::of("ring_foreign", std::mem::take(&mut self.foreign), reason));
         losses
     }
 
