@@ -26,6 +26,13 @@ impl Boot {
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
+    /// A moment within the clock tick, in nanoseconds after the boot: its middle, so that it is in the same tick in whatever way it
+    /// is rounded.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn within(&self, ticks: u64) -> u64 {
+        self.duration_ns(ticks).saturating_add(self.duration_ns(1) / 2)
+    }
+
     /// So many clock ticks in nanoseconds.
     pub(crate) fn duration_ns(&self, ticks: u64) -> u64 {
         let ns = u128::from(ticks) * 1_000_000_000 / u128::from(self.ticks_per_second);

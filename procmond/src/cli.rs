@@ -3,7 +3,7 @@
 use crate::failure::{self, Failure};
 use crate::flags::{Arguments, Command, ScanFormat};
 use crate::hashing::{FileDigester, Hashes};
-use crate::kernel::{self, Acts, Chosen, Listening};
+use crate::kernel::{self, Acts, Chosen, KernelTypes, Listening};
 use crate::limitations::View;
 use crate::memory::Keeper;
 use crate::pace::{Pace, Wanted};
@@ -82,30 +82,38 @@ fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scan
     Ok(scanner.masking(setup::masker(&config.procmond)).collecting(variables))
 }
 
+/// What the kernel tells: where processes are seen, and the acts beside them.
+fn listen(config: &Procmond, boot: &Boot) -> Result<(Chosen, Acts), Failure> {
+    let pid_namespace = kernel::pid_namespace().map_err(Failure::Start)?;
+    // They are let go of when all is loaded.
+    let types = KernelTypes::default();
+    let chosen = choose(config, boot, pid_namespace, &types)?;
+    Ok((chosen, acts(config, pid_namespace, &types)))
+}
+
 /// Where processes are seen.
-fn choose(config: &Procmond, boot: &Boot) -> Result<Chosen, Failure> {
+fn choose(config: &Procmond, boot: &Boot, pid_namespace: u32, types: &KernelTypes) -> Result<Chosen, Failure> {
     let options = kernel::Options {
         ring_bytes: config.ring_bytes.next_power_of_two(),
         max_arguments: u32::try_from(config.max_command_line_bytes).unwrap_or(u32::MAX),
         environment: !config.environment.is_empty(),
-        pid_namespace: kernel::pid_namespace().map_err(Failure::Start)?,
+        pid_namespace,
         page_size: boot.page_size,
     };
-    let chosen = kernel::choose(config.source, &options).map_err(Failure::host)?;
+    let chosen = kernel::choose(config.source, &options, types).map_err(Failure::host)?;
     tracing::info!(mode = chosen.heard.mode, reason = chosen.heard.reason, "processes are seen");
     Ok(chosen)
 }
 
 /// What tells of connections and of what matters for security. Who asks for no eBPF gets none.
-fn acts(config: &Procmond) -> Result<Acts, Failure> {
-    let pid_namespace = kernel::pid_namespace().map_err(Failure::Start)?;
+fn acts(config: &Procmond, pid_namespace: u32, types: &KernelTypes) -> Acts {
     let wanted = kernel::Wanted { network: config.network_events, security: config.security_events, pid_namespace };
-    Ok(match config.source {
-        ProcessSource::Auto | ProcessSource::Ebpf => Acts::load(wanted),
+    match config.source {
+        ProcessSource::Auto | ProcessSource::Ebpf => Acts::load(wanted, types),
         ProcessSource::Connector | ProcessSource::Poll => {
             Acts::without(wanted, "procmond.source asks for no eBPF programs")
         }
-    })
+    }
 }
 
 fn hashes(config: &Procmond) -> Result<Hashes, Failure> {
@@ -137,9 +145,8 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         ImageHashes { hashes: hashes.clone(), predecessors: Arc::clone(&predecessors) },
         config.procmond.max_command_line_bytes,
     );
-    let Chosen { heard, roster, mut features } = choose(&config.procmond, &boot)?;
-    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).in_the_name_of(heard.mode).calling(roster);
-    let acts = acts(&config.procmond)?;
+    let (Chosen { heard, roster, mut features }, acts) = listen(&config.procmond, &boot)?;
+    let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).calling(roster);
     features.extend_from_slice(acts.features());
     let teller = teller.telling_security(config.procmond.security_events);
     let every = Duration::from_millis(config.procmond.drain_interval_ms);

@@ -179,6 +179,11 @@ impl<C: Look> Poller<C> {
         self.beside = Some(Beside::since(self.boot.ticks_of(since_boot_ns)));
     }
 
+    /// What is read from now on is told in the name of this source.
+    pub(crate) fn in_the_name_of(&mut self, source: &'static str) {
+        self.collector.speak_for(source);
+    }
+
     /// There are no events any more.
     pub(crate) fn alone(&mut self) {
         self.beside = None;

@@ -9,6 +9,9 @@ pub(crate) const EVERY: &str = "*";
 /// For every column that has none and no entry of its own.
 pub(crate) const NONE: &str = "-";
 
+/// The columns about the parent beside its key.
+pub(crate) const OF_PARENT: [&str; 3] = ["parent_name", "parent_executable_path", "parent_command_line"];
+
 pub(crate) const CAPTURED: &str = "captured";
 pub(crate) const SCRAPED: &str = "scraped";
 pub(crate) const HASH_STABLE: &str = "scraped: stable while it was read";
@@ -33,6 +36,7 @@ pub(crate) const HASHING_OFF: &str = "unavailable: hashing is off";
 pub(crate) const BY_SIGNAL: &str = "unavailable: ended by a signal";
 pub(crate) const NOBODY_SEEN: &str = "unavailable: no process was seen to use it";
 pub(crate) const NOT_COLLECTED: &str = "unavailable: not collected";
+pub(crate) const NOT_EXECUTED: &str = "unavailable: not told of an exec";
 pub(crate) const NOT_FORKED: &str = "unavailable: not told of a fork";
 pub(crate) const NOT_HASHED: &str = "unavailable: not hashed";
 pub(crate) const NOT_KEPT: &str = "unavailable: not kept until the end";
@@ -42,6 +46,7 @@ pub(crate) const NO_SIGNAL: &str = "unavailable: not ended by a signal";
 pub(crate) const NO_TERMINAL: &str = "unavailable: no terminal";
 pub(crate) const PARENT_ENDED: &str = "unavailable: parent ended before it was seen";
 pub(crate) const PARENT_GONE: &str = "unavailable: parent has ended";
+pub(crate) const PARENT_UNKNOWN: &str = "unavailable: not known of the parent";
 pub(crate) const POLLING: &str = "unavailable: polling";
 pub(crate) const RUNNING: &str = "unavailable: running";
 pub(crate) const TOO_LARGE: &str = "unavailable: too large to tell";
@@ -77,6 +82,12 @@ pub(crate) fn is_word_on_hash(reason: &str) -> bool {
 /// Notes where the value of this column comes from.
 pub(crate) fn from(record: &mut ProcessRecord, column: &str, origin: &str) {
     record.provenance.insert(column.to_owned(), origin.to_owned());
+}
+
+/// Adds the column to a list among the record's notes.
+pub(crate) fn note(record: &mut ProcessRecord, list: &str, column: &str) {
+    let columns = record.platform_data.entry(list.to_owned()).and_modify(|columns| columns.push(',')).or_default();
+    columns.push_str(column);
 }
 
 /// Notes why these columns have no value.

@@ -12,6 +12,7 @@ use collector_core::{
     CollectedItem, CollectionCapabilities, EmitError, EventSource, FlushError, Sink, SourceCaps, SourceDescription,
     SourceError, SourceStatus, Stopped, TaskHandler,
 };
+use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::columns;
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::collected_item::Item;
@@ -42,8 +43,8 @@ pub(crate) trait Meanwhile<C>: Send {
     fn hears(&self) -> bool;
 
     /// What is told beside processes.
-    fn beside(&self) -> Beside {
-        Beside::default()
+    fn further(&self) -> Further {
+        Further::default()
     }
 
     /// Whether something was told since the last time.
@@ -61,7 +62,7 @@ pub(crate) trait Meanwhile<C>: Send {
 
 /// What is told beside processes.
 #[derive(Default)]
-pub(crate) struct Beside {
+pub(crate) struct Further {
     pub(crate) domains: Vec<&'static str>,
     pub(crate) caps: SourceCaps,
 }
@@ -90,16 +91,19 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
             caps |= SourceCaps::REALTIME | SourceCaps::KERNEL_LEVEL;
         }
         let (mode, mode_reason) = self.meanwhile.mode();
-        let beside = self.meanwhile.beside();
-        let domains: Vec<String> = ["process"].into_iter().chain(beside.domains).map(str::to_owned).collect();
+        let further = self.meanwhile.further();
+        let domains: Vec<String> = ["process"].into_iter().chain(further.domains).map(str::to_owned).collect();
         // Of a domain of which nothing at all can be told here, the agent knows that nobody looks.
         let mut features = self.features.clone();
-        let is_own = |table: &String| domains.iter().any(|domain| table.split('.').next() == Some(schema_of(domain)));
+        let is_own = |table: &String| {
+            let domain = Table::find(table).and_then(Table::domain);
+            domain.is_some_and(|domain| domains.iter().any(|own| own == domain.name()))
+        };
         features.iter_mut().for_each(|feature| feature.tables.retain(is_own));
         SourceDescription {
             mode: mode.to_owned(),
             mode_reason,
-            caps: caps | SourceCaps::PROCESS | beside.caps,
+            caps: caps | SourceCaps::PROCESS | further.caps,
             capabilities: CollectionCapabilities {
                 domains,
                 tasks: tasks::TYPES.map(Into::into).to_vec(),
@@ -166,8 +170,7 @@ impl<C: ProcessCollector> WatchSource<C> {
             }
             let wanted = *self.wanted.borrow();
             let least = if self.meanwhile.hears() { wanted.beside_events() } else { wanted.least };
-            let max_cpu_per_cent = wanted.max_cpu_per_cent;
-            self.pace.limit(least, max_cpu_per_cent);
+            self.pace.limit(least, wanted.max_cpu_per_cent);
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             let (last_error, mode) = (last_error.clone(), self.meanwhile.changed());
@@ -243,11 +246,6 @@ fn lost(sink: &Sink, bytes: usize, limit: usize) -> Result<(), Interrupted> {
     let reason = format!("an event of {bytes} bytes is over the limit of {limit}");
     let gap = Gap { kind: "event_too_large".to_owned(), from: now, to: Some(now), count: Some(1), reason };
     sink.emit(CollectedItem { item: Some(Item::Gap(gap)) }).map_err(|_| Interrupted)
-}
-
-/// The schema of the tables that a domain fills.
-fn schema_of(domain: &str) -> &str {
-    if domain == "process" { "processes" } else { domain }
 }
 
 fn processes() -> TableSchema {

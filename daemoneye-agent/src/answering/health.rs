@@ -8,15 +8,11 @@ use crate::ruling::state::RuleState;
 use crate::space;
 use daemoneye_eventbus::Gate;
 use daemoneye_lib::detection::standing::DetectionRecord;
-use daemoneye_lib::models::rows::CollectorRow;
 use daemoneye_lib::models::time;
 use daemoneye_lib::proto::ipc::{ComponentHealth, HealthReport, HealthStatus};
 use daemoneye_lib::storage::Store;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Beyond a few intervals, a collector's batch may be under way for so long.
-const SILENCE: Duration = Duration::from_secs(5);
 /// With less room than this on its disk, the store will soon refuse.
 const LITTLE: u64 = 16 << 20;
 
@@ -222,7 +218,7 @@ fn collector(known: &Known) -> ComponentHealth {
     if let Some(why) = known.unsettled() {
         return component(name, HealthStatus::Degraded, format!("{detail}; {why}"), "see its settings in [collectors]");
     }
-    let silent = is_silent(row, time::now_ns());
+    let silent = known.is_silent(time::now_ns());
     if silent {
         let until = row.observed_until.map_or_else(String::new, |until| format!(" than {}", time::rfc3339(until)));
         detail.push_str(&format!("; nothing newer{until} has arrived"));
@@ -237,18 +233,16 @@ fn collector(known: &Known) -> ComponentHealth {
             component(name, HealthStatus::Degraded, detail, "see the collector's log")
         };
     }
+    if silent {
+        let hint = "it sees nothing at present, and answers say so: see the collector's log; a file system that does not answer \
+                    may hold it up";
+        return component(name, HealthStatus::Failed, detail, hint);
+    }
     if row.mode == POLL {
         let hint = "short-lived processes may be missed: answers say so";
         return component(name, HealthStatus::Degraded, format!("polling only: {detail}"), hint);
     }
     component(name, HealthStatus::Ok, detail, "")
-}
-
-/// Whether a collector that scans has told of no scan for longer than can be chance.
-fn is_silent(row: &CollectorRow, now: i64) -> bool {
-    let Some((until, interval)) = row.observed_until.zip(row.scan_interval_ms) else { return false };
-    let allowed = Duration::from_millis(interval).saturating_mul(3).saturating_add(SILENCE);
-    now.saturating_sub(until) > i64::try_from(allowed.as_nanos()).unwrap_or(i64::MAX)
 }
 
 fn component(name: impl Into<String>, status: HealthStatus, detail: String, hint: &str) -> ComponentHealth {

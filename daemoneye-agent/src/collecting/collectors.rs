@@ -19,6 +19,8 @@ const MAX_COLLECTORS: usize = 64;
 const MISSED: u32 = 3;
 /// What a busy host may add to that.
 const GRACE: Duration = Duration::from_secs(5);
+/// Beyond a few intervals, a scan may be under way for so long.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// The collector of this host's processes.
 pub(crate) const PROCMOND: &str = "procmond";
@@ -77,6 +79,13 @@ impl Known {
         self.row.mode_reason.clone_from(&way.mode_reason);
         self.row.features.clone_from(&way.features);
         self.observing = way;
+    }
+
+    /// Whether it has scanned in this run, and not for longer than can be chance: whatever holds it up, it sees nothing meanwhile.
+    pub(crate) fn is_silent(&self, now: i64) -> bool {
+        let Some((until, interval)) = self.row.observed_until.zip(self.row.scan_interval_ms) else { return false };
+        let allowed = Duration::from_millis(interval).saturating_mul(3).saturating_add(SILENCE);
+        self.scanned && now.saturating_sub(until) > i64::try_from(allowed.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Whether nothing has come from it for longer than can be chance.
@@ -360,6 +369,7 @@ impl Collectors {
     /// The blindness that is known only from a collector's absence. It is no row of the store: a collector that comes back
     /// with all that it saw leaves none, and one that was down tells of its gap itself.
     pub(crate) fn absent(&self) -> Vec<GapRow> {
+        let now = time::now_ns();
         let absence = |known: Known| {
             let since = known.row.observed_until.unwrap_or(self.agent_started);
             let (kind, from, reason) = match known.row.state.as_str() {
@@ -372,6 +382,9 @@ impl Collectors {
                     ("paused", known.paused_since.unwrap_or(since), "the collector is paused by an operator".to_owned())
                 }
                 "unresponsive" => ("collector_down", since, "the collector tells nothing of its state".to_owned()),
+                _ if known.attached && known.is_silent(now) => {
+                    ("silent", since, "the collector is attached, and nothing newer has arrived from it".to_owned())
+                }
                 _ if known.attached => return None,
                 state => ("collector_down", since, format!("the collector is not attached ({state})")),
             };
@@ -387,6 +400,7 @@ impl Collectors {
 #[expect(clippy::unwrap_used, reason = "a failed test panics")]
 mod tests {
     use super::*;
+    use daemoneye_lib::proto::ipc::ScanSummary;
 
     fn registered(collectors: &Collectors, name: &str) {
         let register = RegisterCollector { collector: name.to_owned(), ..RegisterCollector::default() };
@@ -423,6 +437,26 @@ mod tests {
         let collectors = Collectors::new(Duration::from_secs(3_600));
         collectors.disabled(PROCMOND);
         assert_eq!(absent(&collectors), [row(PROCMOND, "collector_down")]);
+    }
+
+    #[test]
+    fn who_is_attached_and_scans_no_more_sees_nothing() {
+        let collectors = Collectors::new(Duration::from_secs(3_600));
+        collectors.configure(PROCMOND, "{}".to_owned(), 0);
+        registered(&collectors, PROCMOND);
+        collectors.status(PROCMOND, &CollectorStatus { scan_interval_ms: 1_000, ..Default::default() }, None);
+        let ago = |seconds: i64| time::now_ns() - seconds * 1_000_000_000;
+        let scanned = |until: i64| {
+            let scan = ScanSummary { finished: until, ..ScanSummary::default() };
+            let scan = ScanRow { collector: PROCMOND.to_owned(), scan };
+            collectors.committed(PROCMOND, Some(until), &[scan]);
+        };
+        let until = ago(9);
+        scanned(until);
+        let gaps = collectors.absent();
+        assert_eq!(gaps.iter().map(|row| (row.gap.kind.as_str(), row.gap.from)).collect::<Vec<_>>(), [("silent", until)]);
+        scanned(ago(6));
+        assert_eq!(absent(&collectors), []);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //! ingest ──batches──► rules ──► append (commit) ──► alerts (commit) ──► sinks, and whoever watches
 //!                       │             ▲    └──► acknowledgement to the collector
-//!                       └── nothing ──┘ within a fifth of a second, with others
+//!                       └── nothing ──┘ within half a second, with others
 //! ```
 //!
 //! A commit costs the same for one event as for hundreds, so batches in which no rule found anything wait for each other for

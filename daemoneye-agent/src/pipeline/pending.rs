@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// How long batches wait for others with which they are committed.
-pub(super) const COMMIT_EVERY: Duration = Duration::from_millis(200);
+pub(super) const COMMIT_EVERY: Duration = Duration::from_millis(500);
 /// Items after which nothing waits any more.
 const GROUP_ITEMS: usize = 1_024;
 /// Bytes after which nothing waits any more.

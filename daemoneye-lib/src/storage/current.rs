@@ -199,10 +199,90 @@ fn ended(mut known: ProcessRecord, end: &ProcessRecord, noticed: i64) -> Process
     known.max_rss = end.max_rss.or(known.max_rss);
     known.status.clone_from(&end.status);
     known.collection_time = end.collection_time;
-    for column in ["end_time", "exit_code", "exit_signal", "cpu_time_ns", "max_rss"] {
-        if let Some(origin) = end.provenance.get(column) {
-            known.provenance.insert(column.to_owned(), origin.clone());
+    for (column, given, kept) in [
+        ("end_time", true, false),
+        ("exit_code", end.exit_code.is_some(), false),
+        ("exit_signal", end.exit_signal.is_some(), false),
+        ("cpu_time_ns", end.cpu_time_ns.is_some(), known.cpu_time_ns.is_some()),
+        ("max_rss", end.max_rss.is_some(), known.max_rss.is_some()),
+    ] {
+        if given || !kept {
+            note(&mut known, end, column, given);
         }
     }
+    // What comes of hashing may come to be known after the process was told last.
+    let hashed = end.executable_hash.is_some();
+    if hashed || (known.executable_hash.is_none() && end.provenance.contains_key("executable_hash")) {
+        known.executable_hash.clone_from(&end.executable_hash);
+        known.hash_algorithm.clone_from(&end.hash_algorithm);
+        note(&mut known, end, "executable_hash", hashed);
+        note(&mut known, end, "hash_algorithm", hashed);
+    }
+    if end.fuzzy_hash.is_some() {
+        known.fuzzy_hash.clone_from(&end.fuzzy_hash);
+        note(&mut known, end, "fuzzy_hash", true);
+    }
     known
+}
+
+/// Notes what the end says of a column: where its value comes from, or why it has none.
+fn note(known: &mut ProcessRecord, end: &ProcessRecord, column: &str, given: bool) {
+    let of_others = if given { "*" } else { "-" };
+    let origin = end.provenance.get(column).or_else(|| end.provenance.get(of_others));
+    match origin.filter(|origin| known.provenance.get(of_others) != Some(origin)) {
+        Some(origin) => _ = known.provenance.insert(column.to_owned(), origin.clone()),
+        None => _ = known.provenance.remove(column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(provenance: &[(&str, &str)]) -> ProcessRecord {
+        let provenance = provenance.iter().map(|(column, origin)| ((*column).to_owned(), (*origin).to_owned()));
+        ProcessRecord { provenance: provenance.collect(), ..ProcessRecord::default() }
+    }
+
+    #[test]
+    fn an_end_says_where_its_values_come_from_and_takes_the_reasons_of_before() {
+        let running = "unavailable: running";
+        let mut known =
+            told(&[("*", "captured"), ("end_time", running), ("exit_code", running), ("exit_signal", running)]);
+        (known.cpu_time_ns, known.max_rss) = (Some(1), Some(2));
+        let mut end = told(&[("*", "captured"), ("-", "unavailable: not kept"), ("exit_signal", "unavailable: none")]);
+        (end.end_time, end.exit_code, end.cpu_time_ns) = (Some(9), Some(3), Some(4));
+        let row = ended(known.clone(), &end, 8);
+        assert_eq!((row.end_time, row.exit_code, row.cpu_time_ns, row.max_rss), (Some(9), Some(3), Some(4), Some(2)));
+        let expected = told(&[("*", "captured"), ("exit_signal", "unavailable: none")]);
+        assert_eq!(row.provenance, expected.provenance, "all of one origin");
+
+        known.provenance.insert("*".to_owned(), "scraped".to_owned());
+        let row = ended(known, &end, 8);
+        assert_eq!(
+            (row.provenance["end_time"].as_str(), row.provenance["cpu_time_ns"].as_str()),
+            ("captured", "captured")
+        );
+        assert_eq!(row.provenance.get("max_rss"), None, "it is from before");
+    }
+
+    #[test]
+    fn a_hash_that_came_with_the_end_is_the_process_s() {
+        let waits = "unavailable: hash is being computed";
+        let mut known = told(&[("*", "captured"), ("executable_hash", waits), ("hash_algorithm", waits)]);
+        let row = ended(known.clone(), &told(&[("-", "unavailable: not kept")]), 8);
+        assert_eq!((row.executable_hash, row.provenance["executable_hash"].as_str()), (None, waits));
+
+        let too_large = "unavailable: too large";
+        let row = ended(known.clone(), &told(&[("executable_hash", too_large), ("hash_algorithm", too_large)]), 8);
+        assert_eq!(row.provenance["executable_hash"], too_large, "or the reason why there is none");
+
+        let mut end = told(&[("*", "captured"), ("executable_hash", "scraped: stable")]);
+        (end.executable_hash, end.hash_algorithm) = (Some("aa".to_owned()), Some("sha256".to_owned()));
+        known.fuzzy_hash = Some("3:a:b".to_owned());
+        let row = ended(known, &end, 8);
+        assert_eq!((row.executable_hash.as_deref(), row.hash_algorithm.as_deref()), (Some("aa"), Some("sha256")));
+        assert_eq!(row.provenance["executable_hash"], "scraped: stable");
+        assert_eq!((row.provenance.get("hash_algorithm"), row.fuzzy_hash.as_deref()), (None, Some("3:a:b")));
+    }
 }

@@ -53,6 +53,12 @@ impl Identity {
         self.pairs(now).into_iter().any(|(before, now)| now != 0 && now != before)
     }
 
+    /// Whether it was told what came of hashing the executable.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn has_hash(&self) -> bool {
+        self.hash != 0
+    }
+
     /// What is known now, and of the rest what was known before.
     pub(crate) fn or(&self, before: &Self) -> Self {
         let [base, arguments, program, image, context, _] =

@@ -229,9 +229,6 @@ pub(crate) fn inferred_exit(boot: &Boot, pid: u32, known: &Known) -> Item {
         pid,
         ppid: Some(known.ppid),
         name: Some(known.name.clone()),
-        executable_path: known.program.clone(),
-        command_line: known.command_line.clone(),
-        command_line_truncated: known.command_line.is_some().then_some(known.command_line_cut),
         start_time: Some(boot.time_of(known.start_ticks)),
         end_time: Some(now),
         uid: known.uid,
@@ -240,6 +237,7 @@ pub(crate) fn inferred_exit(boot: &Boot, pid: u32, known: &Known) -> Item {
         collection_time: now,
         ..ProcessRecord::default()
     };
+    known.put_program(&mut record);
     // Every column but these is as it was when the process was last looked at, or is not kept.
     record.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
     why::absent(&mut record, &["end_time"], why::INFERRED);

@@ -56,6 +56,9 @@ pub(crate) struct Known {
     pub(crate) looked_at: i64,
     #[prost(uint32, optional, tag = "15")]
     pub(crate) euid: Option<u32>,
+    /// Secrets in the command line are masked.
+    #[prost(bool, tag = "16")]
+    pub(crate) command_line_masked: bool,
 }
 
 impl Known {
@@ -89,10 +92,25 @@ impl Known {
         self.command_line_cut =
             record.command_line_truncated == Some(true) || whole.map(str::len) != kept.map(str::len);
         self.command_line = kept.map(str::to_owned);
+        let masked = record.platform_data.get("masked");
+        self.command_line_masked =
+            masked.is_some_and(|masked| masked.split(',').any(|column| column == "command_line"));
         (self.uid, self.euid) = (record.uid, record.euid);
         self.name = record.name.clone().unwrap_or_default();
         self.program.clone_from(&record.executable_path);
         self
+    }
+
+    /// Puts the program that it runs, as it was told, into another record of it.
+    pub(crate) fn put_program(&self, record: &mut ProcessRecord) {
+        record.executable_path.clone_from(&self.program);
+        record.command_line.clone_from(&self.command_line);
+        if self.command_line.is_some() {
+            record.command_line_truncated = Some(self.command_line_cut);
+            if self.command_line_masked {
+                why::note(record, "masked", "command_line");
+            }
+        }
     }
 
     pub(crate) fn parent_key(&self, boot: &Boot) -> Option<String> {
@@ -114,8 +132,7 @@ impl Known {
         record.parent_name = None;
         record.parent_executable_path = None;
         record.parent_command_line = None;
-        let columns = ["parent_name", "parent_executable_path", "parent_command_line"];
-        why::absent(record, &columns, why::PARENT_GONE);
+        why::absent(record, &why::OF_PARENT, why::PARENT_GONE);
     }
 
     /// What a later record did not give stays as it was.
@@ -127,6 +144,7 @@ impl Known {
         self.program = self.program.or(before.program);
         if self.command_line.is_none() {
             (self.command_line, self.command_line_cut) = (before.command_line, before.command_line_cut);
+            self.command_line_masked = before.command_line_masked;
         }
         self
     }

@@ -204,8 +204,13 @@ impl Hashes {
 
     /// Whether there is something to say about the file.
     pub(crate) fn knows(&self, version: Version) -> bool {
+        self.outcome(version).is_some()
+    }
+
+    /// What came of hashing the file, if it is known by now; it is not asked for.
+    pub(crate) fn outcome(&self, version: Version) -> Option<Outcome> {
         let mut state = self.lock();
-        state.cache.get(&version).is_some() || state.tried.get(&version).is_some()
+        state.cache.get(&version).cloned().or_else(|| state.tried.get(&version).cloned())
     }
 
     /// Whether there are fuzzy hashes as well.

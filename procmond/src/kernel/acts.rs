@@ -3,7 +3,7 @@
 //! Each act is seen by a program of its own, so a kernel that lacks one lacks that act alone: [`Acts::features`] says which,
 //! and why. Nothing here is an error.
 
-use super::ebpf::{self, LoadError, Ring};
+use super::ebpf::{self, KernelTypes, LOST, LoadError, Ring};
 use super::{Happening, Loss, Who};
 use collector_core::Feature;
 use std::net::IpAddr;
@@ -130,19 +130,19 @@ enum Domain {
 
 impl Acts {
     /// Attaches what can be attached.
-    pub(crate) fn load(wanted: Wanted) -> Self {
+    pub(crate) fn load(wanted: Wanted, types: &KernelTypes) -> Self {
         if !wanted.network && !wanted.security {
             return Self::default();
         }
-        match ebpf::kernel_types() {
+        match types.get() {
             Err(error) => Self::without(wanted, &error.to_string()),
             Ok(types) => {
                 let mut acts = Self::default();
                 if wanted.network {
-                    acts.network = acts.add(ebpf::network(&types, wanted.pid_namespace), ebpf::NETWORK_FEATURES);
+                    acts.network = acts.add(ebpf::network(types, wanted.pid_namespace), ebpf::NETWORK_FEATURES);
                 }
                 if wanted.security {
-                    acts.security = acts.add(ebpf::security(&types, wanted.pid_namespace), ebpf::SECURITY_FEATURES);
+                    acts.security = acts.add(ebpf::security(types, wanted.pid_namespace), ebpf::SECURITY_FEATURES);
                 }
                 acts
             }
@@ -197,9 +197,11 @@ impl Acts {
     pub(crate) fn hold(&mut self) {
         let held = &mut self.held;
         for (domain, ring) in [(Domain::Network, &mut self.network), (Domain::Security, &mut self.security)] {
-            let Some(ring) = ring else { continue };
-            let room = MAX_HELD.saturating_sub(held.len());
-            ring.take(room, |record| held.push((domain, record.into())));
+            let Some(ring) = ring.as_mut().filter(|_| held.len() < MAX_HELD) else { continue };
+            ring.take(|record| {
+                held.push((domain, record.into()));
+                if held.len() < MAX_HELD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
         }
     }
 
@@ -229,15 +231,11 @@ impl Acts {
             (&mut self.network, "the kernel's ring had no room: connections were lost"),
             (&mut self.security, "the kernel's ring had no room: events of security were lost"),
         ] {
-            let lost = ring.as_mut().map_or(0, Ring::lost);
-            if lost > 0 {
-                losses.push(Loss { kind: "ring_overflow", count: Some(lost), reason: what.to_owned() });
-            }
+            let lost = ring.as_mut().map_or(0, |ring| ring.growth(LOST));
+            losses.extend(Loss::of("ring_overflow", lost, what));
         }
-        if self.foreign > 0 {
-            let reason = "records of the kernel's rings have another layout than this procmond reads".to_owned();
-            losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
-        }
+        let reason = "records of the kernel's rings have another layout than this procmond reads";
+        losses.extend(Loss::of("ring_foreign", std::mem::take(&mut self.foreign), reason));
         losses
     }
 }

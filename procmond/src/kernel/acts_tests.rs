@@ -41,7 +41,8 @@ impl Heard {
         if !testkit::require("root", testkit::is_root(), "loads eBPF programs") {
             return None;
         }
-        let acts = Acts::load(Wanted { network: true, security: true, pid_namespace: pid_namespace().unwrap() });
+        let wanted = Wanted { network: true, security: true, pid_namespace: pid_namespace().unwrap() };
+        let acts = Acts::load(wanted, &KernelTypes::default());
         Some(Self { acts, connections: Vec::new(), deeds: Vec::new() })
     }
 

@@ -2,11 +2,13 @@
 
 use super::Standby;
 use super::connector::{Connector, Notices, OpenError};
-use super::ebpf::{self, Events, Options, Roster};
-use super::listen::Heard;
+use super::ebpf::{self, Events, KernelTypes, Options, Roster};
+use super::heard::Heard;
+use crate::procfs::link;
 use daemoneye_lib::config::ProcessSource;
 use daemoneye_lib::proto::ipc::Feature;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// What was chosen.
 pub(crate) struct Chosen {
@@ -28,11 +30,13 @@ pub(crate) struct Refused {
 ///
 /// # Errors
 /// When a source is asked for that does not work here.
-pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen, Refused> {
+pub(crate) fn choose(wanted: ProcessSource, options: &Options, types: &KernelTypes) -> Result<Chosen, Refused> {
     let asked = "procmond.source asks for it";
     match wanted {
         ProcessSource::Poll => Ok(scans(asked.to_owned())),
-        ProcessSource::Ebpf => by_ebpf(options, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason }),
+        ProcessSource::Ebpf => {
+            by_ebpf(options, types, asked, None).map_err(|reason| Refused { wanted: "ebpf", reason })
+        }
         ProcessSource::Connector => by_connector(options, asked.to_owned())
             .map_err(|error| Refused { wanted: "connector", reason: error.to_string() }),
         ProcessSource::Auto => {
@@ -42,7 +46,7 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen,
                     Err(error) => Err(error.to_string()),
                 })
             });
-            Ok(by_ebpf(options, "the best source", standby).unwrap_or_else(|reason| {
+            Ok(by_ebpf(options, types, "the best source", standby).unwrap_or_else(|reason| {
                 let reason = format!("no eBPF: {reason}");
                 by_connector(options, reason.clone())
                     .unwrap_or_else(|error| scans(format!("{reason}; no connector: {error}")))
@@ -53,12 +57,12 @@ pub(crate) fn choose(wanted: ProcessSource, options: &Options) -> Result<Chosen,
 
 /// Scans are all there is, and why.
 fn scans(reason: String) -> Chosen {
-    Chosen { heard: Heard { feed: None, standby: None, mode: "poll", reason }, roster: None, features: Vec::new() }
+    Chosen { heard: Heard::nothing(reason), roster: None, features: Vec::new() }
 }
 
 fn by_connector(options: &Options, reason: String) -> Result<Chosen, OpenError> {
     let feed = Notices::of(Connector::open(buffer(options))?);
-    let heard = Heard { feed: Some(Box::new(feed)), standby: None, mode: "connector", reason };
+    let heard = Heard::new(Box::new(feed), None, "connector", reason);
     Ok(Chosen { heard, roster: None, features: vec![missing_arguments()] })
 }
 
@@ -67,12 +71,12 @@ fn buffer(options: &Options) -> usize {
     usize::try_from(options.ring_bytes).unwrap_or(usize::MAX)
 }
 
-fn by_ebpf(options: &Options, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
-    let types = ebpf::kernel_types().map_err(|error| ebpf::in_one_line(&error))?;
-    let feed = Events::load(&types, options).map_err(|error| ebpf::in_one_line(&error))?;
-    let roster = Roster::load(&types, options).map_err(|error| ebpf::in_one_line(&error));
+fn by_ebpf(options: &Options, types: &KernelTypes, reason: &str, standby: Option<Standby>) -> Result<Chosen, String> {
+    let types = types.get().map_err(|error| ebpf::in_one_line(&error))?;
+    let feed = Events::load(types, options).map_err(|error| ebpf::in_one_line(&error))?;
+    let roster = Roster::load(types, options.pid_namespace).map_err(|error| ebpf::in_one_line(&error));
     let features = vec![iterators(roster.as_ref())];
-    let heard = Heard { feed: Some(Box::new(feed)), standby, mode: "ebpf", reason: reason.to_owned() };
+    let heard = Heard::new(Box::new(feed), standby, "ebpf", reason.to_owned());
     Ok(Chosen { heard, roster: roster.ok().map(Box::new), features })
 }
 
@@ -97,9 +101,7 @@ fn missing_arguments() -> Feature {
 /// # Errors
 /// Where `/proc` does not tell.
 pub(crate) fn pid_namespace() -> io::Result<u32> {
-    let link = std::fs::read_link("/proc/self/ns/pid")?;
-    let text = link.to_string_lossy();
-    let number =
-        text.strip_prefix("pid:[").and_then(|rest| rest.strip_suffix(']')).and_then(|digits| digits.parse().ok());
+    let text = std::fs::read_link("/proc/self/ns/pid")?;
+    let number = link::namespace(text.as_os_str().as_bytes()).and_then(|number| number.try_into().ok());
     number.ok_or_else(|| io::Error::other(format!("/proc/self/ns/pid says {text:?}")))
 }

@@ -1,50 +1,33 @@
 //! Listening to the kernel between two scans.
 
+use super::heard::Heard;
 use super::notice::{self, Setting};
-use super::{Acts, Feed, Happening, Loss, Standby};
+use super::{Acts, Happening, Loss, News};
+use crate::differ::Tell;
 use crate::poller::Poller;
+use crate::procfs::boot::since_boot;
 use crate::provenance as why;
 use crate::scan::{Interrupted, Look};
-use crate::source::{Beside, Meanwhile, tell};
+use crate::source::{Further, Meanwhile, tell};
 use crate::tell::{Scene, Teller};
 use collector_core::{Sink, SourceCaps, Stopped};
 use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use rustix::time::{ClockId, clock_gettime};
+use std::mem::take;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How often the kernel is asked what was lost.
 const LOSSES_EVERY: Duration = Duration::from_millis(250);
 
-/// How often a feed has to show that it is alive.
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
-
-/// A feed, or none; how that is called, and why it is this one.
-pub(crate) struct Heard {
-    pub(crate) feed: Option<Box<dyn Feed>>,
-    pub(crate) standby: Option<Standby>,
-    pub(crate) mode: &'static str,
-    pub(crate) reason: String,
-}
-
 /// Tells what a feed gives, until it ends, and acts.
 pub(crate) struct Listening {
-    feed: Option<Box<dyn Feed>>,
+    heard: Heard,
     acts: Acts,
-    mode: &'static str,
-    reason: String,
     teller: Teller,
     /// How long what happens may wait.
     every: Duration,
-    /// What takes over when the feed ends.
-    standby: Option<Standby>,
-    /// When the feed was last known to be alive.
-    alive: Instant,
-    alive_at: i64,
-    /// The mode is another one than in the beginning.
-    changed: bool,
     /// When the kernel was asked last what was lost.
     asked: Option<Instant>,
     /// Nothing is known to be lost up to this time.
@@ -54,152 +37,128 @@ pub(crate) struct Listening {
 
 impl Listening {
     pub(crate) fn new(heard: Heard, acts: Acts, teller: Teller, every: Duration) -> Self {
-        let Heard { feed, standby, mode, reason } = heard;
-        let (alive, alive_at) = (Instant::now(), now_ns());
-        Self {
-            feed,
-            acts,
-            mode,
-            reason,
-            teller,
-            every,
-            standby,
-            alive,
-            alive_at,
-            changed: false,
-            asked: None,
-            clear_until: alive_at,
-            news: false,
-        }
+        Self { heard, acts, teller, every, asked: None, clear_until: now_ns(), news: false }
     }
 
     /// Tells what has happened since the last time: processes first, then what they did.
-    fn hear<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink) -> Result<(), Interrupted> {
-        let (before, since_boot) = (now_ns(), boottime());
-        let clock = before.saturating_sub_unsigned(since_boot);
-        let setting = Setting { source: self.mode, clock, crowded: sink.is_crowded() };
+    fn hear<C: Look>(
+        &mut self,
+        poller: &mut Poller<C>,
+        now: Instant,
+        crowded: bool,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Interrupted> {
+        let before = now_ns();
+        let clock = before.saturating_sub_unsigned(since_boot());
+        let setting = Setting { source: self.heard.mode, clock, crowded };
         self.acts.hold();
         let mut noticed = Vec::new();
         let mut drained = Ok(());
-        if let Some(feed) = &mut self.feed {
-            let mut taking = Taking::new(&mut self.teller, poller, &setting, sink);
-            drained = feed.drain(&mut |happening| {
-                if let Happening::Noticed(notice) = happening {
+        if let Some(feed) = &mut self.heard.feed {
+            let mut taking = Taking::new(&mut self.teller, poller, &setting, tell);
+            drained = feed.drain(&mut |news| match news {
+                News::Happened(happening) => taking.take(happening),
+                News::Noticed(notice) => {
                     noticed.push(notice);
-                    return ControlFlow::Continue(());
+                    ControlFlow::Continue(())
                 }
-                taking.take(happening)
             });
             self.news |= taking.end()?;
         }
         self.news |= !noticed.is_empty();
         for notice in noticed {
-            notice::tell(notice, poller, &mut self.teller, &setting, &mut |item| tell(sink, item))?;
+            notice::tell(notice, poller, &mut self.teller, &setting, tell)?;
         }
-        let mut taking = Taking::new(&mut self.teller, poller, &setting, sink);
+        let mut taking = Taking::new(&mut self.teller, poller, &setting, tell);
         self.acts.tell(&mut |happening| taking.take(happening));
         self.news |= taking.end()?;
         if let Err(error) = drained {
-            return self.ended(poller, sink, &error.to_string());
+            return self.ended(poller, now, &error.to_string(), tell);
         }
-        if self.alive.elapsed() >= ALIVE_EVERY {
-            if !self.feed.as_mut().is_none_or(|feed| feed.is_alive()) {
-                return self.ended(poller, sink, "it tells nothing any more: somebody may have detached it");
-            }
-            (self.alive, self.alive_at) = (Instant::now(), before);
+        if !self.heard.is_alive(now, before) {
+            return self.ended(poller, now, "it tells nothing any more: somebody may have detached it", tell);
         }
-        if self.feed.is_some() {
-            let hashed = self.teller.hashed(poller.known().1);
-            for pid in hashed {
-                poller.look(pid, &mut |item| tell(sink, item))?;
+        if self.heard.feed.is_some() {
+            for pid in self.teller.hashed(poller.known().1) {
+                poller.look(pid, tell)?;
             }
             poller.heard(before);
         }
-        if self.asked.is_none_or(|asked| asked.elapsed() >= LOSSES_EVERY) {
-            self.tell_losses(sink)?;
+        if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= LOSSES_EVERY) {
+            self.asked = Some(now);
+            self.tell_losses(tell)?;
         }
         Ok(())
     }
 
-    fn tell_losses(&mut self, sink: &Sink) -> Result<(), Interrupted> {
-        self.asked = Some(Instant::now());
+    fn tell_losses(&mut self, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
         let now = now_ns();
-        let mut losses = self.feed.as_mut().map(|feed| feed.losses()).unwrap_or_default();
+        let mut losses = self.heard.feed.as_mut().map(|feed| feed.losses()).unwrap_or_default();
         losses.extend(self.acts.losses());
         for (shed, reason) in
             [(&mut self.teller.shed, why::SHED_FORKS), (&mut self.teller.shed_connections, why::SHED_CONNECTIONS)]
         {
-            let shed = std::mem::take(shed);
-            if shed > 0 {
-                losses.push(Loss { kind: "shed", count: Some(shed), reason: reason.to_owned() });
-            }
+            losses.extend(Loss::of("shed", take(shed), reason));
         }
-        let nameless = std::mem::take(&mut self.teller.nameless);
-        if nameless > 0 {
-            let reason =
-                "processes had begun, run a program and ended before anything of them could be read".to_owned();
-            losses.push(Loss { kind: "nameless", count: Some(nameless), reason });
-        }
+        let nameless = "processes had begun, run a program and ended before anything of them could be read";
+        losses.extend(Loss::of("nameless", take(&mut self.teller.nameless), nameless));
         for Loss { kind, count, reason } in losses {
             tracing::warn!(kind, count, reason, "events were lost");
             let gap = Gap { kind: kind.to_owned(), from: self.clear_until, to: Some(now), count, reason };
-            tell(sink, Item::Gap(gap))?;
+            tell(Item::Gap(gap))?;
         }
         self.clear_until = now;
         Ok(())
     }
 
-    /// The feed has ended: what stands by takes over, or scans are left.
-    fn ended<C: Look>(&mut self, poller: &mut Poller<C>, sink: &Sink, reason: &str) -> Result<(), Interrupted> {
-        tracing::error!(reason, mode = self.mode, "events ended");
-        let reason = format!("{} has ended: {reason}", self.mode);
-        let gap = Gap {
-            kind: "source_lost".to_owned(),
-            from: self.alive_at,
-            to: Some(now_ns()),
-            count: None,
-            reason: reason.clone(),
-        };
-        self.feed = None;
-        self.changed = true;
-        match self.standby.take().map(|standby| standby()) {
-            Some(Ok(feed)) => {
-                (self.feed, self.mode, self.reason) = (Some(feed), "connector", reason);
-                (self.alive, self.alive_at) = (Instant::now(), now_ns());
-                poller.beside_events(boottime());
-            }
-            other => {
-                let why = other.and_then(Result::err).map(|error| format!("; no connector: {error}"));
-                (self.mode, self.reason) = ("poll", format!("{reason}{}", why.unwrap_or_default()));
-                poller.alone();
-            }
+    /// The feed has ended.
+    fn ended<C: Look>(
+        &mut self,
+        poller: &mut Poller<C>,
+        now: Instant,
+        cause: &str,
+        tell: &mut Tell<'_>,
+    ) -> Result<(), Interrupted> {
+        tracing::error!(cause, mode = self.heard.mode, "events ended");
+        let gap = self.heard.end(now, cause);
+        self.set_up(poller);
+        tracing::warn!(mode = self.heard.mode, reason = self.heard.reason, "processes are seen");
+        tell(Item::Gap(gap))
+    }
+
+    /// Scans go by what there is beside them.
+    fn set_up<C: Look>(&self, poller: &mut Poller<C>) {
+        poller.in_the_name_of(self.heard.mode);
+        if self.heard.feed.is_some() {
+            poller.beside_events(since_boot());
+        } else {
+            poller.alone();
         }
-        tracing::warn!(mode = self.mode, reason = self.reason, "processes are seen");
-        tell(sink, Item::Gap(gap))
     }
 }
 
 /// Tells one happening after the other, until the collector stops.
-struct Taking<'a> {
+struct Taking<'a, 't> {
     teller: &'a mut Teller,
     scene: Scene<'a>,
-    sink: &'a Sink,
+    tell: &'a mut Tell<'t>,
     news: bool,
     interrupted: Result<(), Interrupted>,
 }
 
-impl<'a> Taking<'a> {
-    fn new<C: Look>(teller: &'a mut Teller, poller: &'a mut Poller<C>, setting: &Setting, sink: &'a Sink) -> Self {
-        let (boot, table, scan) = poller.known();
-        let &Setting { source, clock, crowded } = setting;
-        let scene = Scene { boot, table, scan, source, clock, crowded };
-        Self { teller, scene, sink, news: false, interrupted: Ok(()) }
+impl<'a, 't> Taking<'a, 't> {
+    fn new<C: Look>(
+        teller: &'a mut Teller,
+        poller: &'a mut Poller<C>,
+        setting: &Setting,
+        tell: &'a mut Tell<'t>,
+    ) -> Self {
+        Self { teller, scene: setting.scene(poller), tell, news: false, interrupted: Ok(()) }
     }
 
     fn take(&mut self, happening: Happening<'_>) -> ControlFlow<()> {
         self.news = true;
-        let sink = self.sink;
-        match self.teller.tell(happening, &mut self.scene, &mut |item| tell(sink, item)) {
+        match self.teller.tell(happening, &mut self.scene, self.tell) {
             Ok(()) => ControlFlow::Continue(()),
             Err(Interrupted) => {
                 self.interrupted = Err(Interrupted);
@@ -216,39 +175,37 @@ impl<'a> Taking<'a> {
 
 impl<C: Look> Meanwhile<C> for Listening {
     fn mode(&self) -> (&'static str, String) {
-        (self.mode, self.reason.clone())
+        (self.heard.mode, self.heard.reason.clone())
     }
 
     fn changed(&self) -> Option<(String, String)> {
-        self.changed.then(|| (self.mode.to_owned(), self.reason.clone()))
+        self.heard.changed.then(|| (self.heard.mode.to_owned(), self.heard.reason.clone()))
     }
 
     fn hears(&self) -> bool {
-        self.feed.is_some()
+        self.heard.feed.is_some()
     }
 
-    fn beside(&self) -> Beside {
-        let mut beside = Beside::default();
+    fn further(&self) -> Further {
+        let mut further = Further::default();
         if self.acts.has_network() {
-            beside.domains.push("network");
-            beside.caps |= SourceCaps::NETWORK;
+            further.domains.push("network");
+            further.caps |= SourceCaps::NETWORK;
         }
-        if self.acts.has_security() || self.teller.tells_security() && self.feed.is_some() {
-            beside.domains.push("security");
-            beside.caps |= SourceCaps::SECURITY;
+        if self.acts.has_security() || self.teller.tells_security() && self.heard.feed.is_some() {
+            further.domains.push("security");
+            further.caps |= SourceCaps::SECURITY;
         }
-        beside
+        further
     }
 
     fn news(&mut self) -> bool {
-        std::mem::take(&mut self.news)
+        take(&mut self.news)
     }
 
     fn begin(&mut self, poller: &mut Poller<C>) {
         self.teller.refresh();
-        if self.feed.is_some() {
-            poller.beside_events(boottime());
-        }
+        self.set_up(poller);
         self.clear_until = now_ns();
     }
 
@@ -256,12 +213,13 @@ impl<C: Look> Meanwhile<C> for Listening {
         let began = Instant::now();
         self.teller.refresh();
         loop {
-            self.hear(poller, sink).map_err(|Interrupted| Stopped)?;
+            self.hear(poller, Instant::now(), sink.is_crowded(), &mut |item| tell(sink, item))
+                .map_err(|Interrupted| Stopped)?;
             let left = time.saturating_sub(began.elapsed());
             if left.is_zero() {
                 return Ok(());
             }
-            match &mut self.feed {
+            match &mut self.heard.feed {
                 Some(feed) => feed.wait(sink, left.min(self.every))?,
                 None if self.acts.has_any() => sink.pause(left.min(self.every))?,
                 None => sink.pause(left)?,
@@ -270,9 +228,6 @@ impl<C: Look> Meanwhile<C> for Listening {
     }
 }
 
-/// Nanoseconds since boot, time asleep included, as the programs count them.
-fn boottime() -> u64 {
-    let time = clock_gettime(ClockId::Boottime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or(0))
-}
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;

@@ -2,13 +2,13 @@
 //!
 //! ```text
 //!            ┌ ebpf ─────── ring of records, drained every few milliseconds ┐
-//!  choose ──►│ connector ── netlink datagrams, completed from /proc         ├─► Feed ─► watch
+//!  choose ──►│ connector ── netlink datagrams, completed from /proc         ├─► Feed ─► listen
 //!            └ nothing ──── the scans alone (poll)                          ┘
 //! ```
 //!
-//! A [`Feed`] gives [`Happening`]s in the order of the kernel, and says how much it lost. Beside it [`Acts`] give what processes
-//! do on the network and to each other, whichever feed there is. What comes of them is told by
-//! [`tell`](crate::tell), which knows what was told before.
+//! A [`Feed`] gives [`News`] in the order of the kernel, and says how much it lost. Beside it [`Acts`] give what processes do on
+//! the network and to each other, whichever feed there is. What comes of them is told by [`tell`](crate::tell), which knows what
+//! was told before.
 //!
 //! All of it is untrusted: names, arguments and paths are whatever the host's processes chose; the layout is ours, and a
 //! record that does not have it is counted and left out.
@@ -17,155 +17,15 @@ mod acts;
 mod choose;
 mod connector;
 pub(crate) mod ebpf;
+mod feed;
+mod happening;
+mod heard;
 mod listen;
 mod notice;
 
 pub(crate) use acts::{Acts, Connection, Deed, Owner, Step, Wanted, What};
 pub(crate) use choose::{Chosen, choose, pid_namespace};
-pub(crate) use ebpf::Options;
+pub(crate) use ebpf::{KernelTypes, Options};
+pub(crate) use feed::{Feed, FeedError, Loss, Standby};
+pub(crate) use happening::{Act, Exec, Exit, Happening, News, Noticed, Who};
 pub(crate) use listen::Listening;
-
-use crate::hashing::Version;
-use collector_core::{Sink, Stopped};
-use std::time::Duration;
-
-/// Something that happened to a process.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Happening<'a> {
-    /// It began, as a copy of another one.
-    Fork(Who<'a>),
-    /// It runs another program from now on.
-    Exec(Box<Exec<'a>>),
-    /// It ended.
-    Exit(Exit<'a>),
-    /// Something of this, by a feed that knows pids alone.
-    Noticed(Noticed),
-    /// It has a connection, or waits for some.
-    Connection(Box<Connection<'a>>),
-    /// It did something that matters for security.
-    Deed(Box<Deed<'a>>),
-}
-
-/// What a feed that knows pids alone tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Noticed {
-    /// Nanoseconds since boot.
-    pub(crate) at: u64,
-    pub(crate) pid: u32,
-    pub(crate) act: Act,
-}
-
-/// What a process was noticed to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Act {
-    /// It was forked by this one.
-    Fork {
-        parent: u32,
-    },
-    Exec,
-    /// It has other ids, or another session.
-    Change,
-    /// As wait(2) gives it.
-    Exit {
-        status: i32,
-    },
-}
-
-/// Who a process is. Times are nanoseconds since boot; pids are those of our PID namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Who<'a> {
-    /// When it happened.
-    pub(crate) at: u64,
-    pub(crate) pid: u32,
-    /// When the process began.
-    pub(crate) start: u64,
-    /// 0 for none in our namespace.
-    pub(crate) parent: u32,
-    pub(crate) parent_start: Option<u64>,
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) euid: u32,
-    pub(crate) egid: u32,
-    pub(crate) login: Option<u32>,
-    pub(crate) audit_session: Option<u32>,
-    pub(crate) session: u32,
-    /// As in `/proc/PID/stat`.
-    pub(crate) tty: u32,
-    pub(crate) name: &'a [u8],
-}
-
-/// A program that a process began to run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Exec<'a> {
-    pub(crate) who: Who<'a>,
-    /// Kind to inode number, in the order of the kinds' names; 0 for what this kernel does not have.
-    pub(crate) namespaces: [(&'static str, u32); 7],
-    /// The file that was loaded.
-    pub(crate) image: Option<Version>,
-    /// The file's permissions with set-user-id, set-group-id and its type.
-    pub(crate) mode: Option<u32>,
-    /// The last name of the file was taken away, or it never had one.
-    pub(crate) image_unlinked: bool,
-    pub(crate) path: Vec<u8>,
-    pub(crate) cwd: Vec<u8>,
-    pub(crate) cgroup: Vec<u8>,
-    /// The string given to `execve`.
-    pub(crate) invoked: &'a [u8],
-    /// As much of the environment as was taken; `None` where none was wanted.
-    pub(crate) environment: Option<&'a [u8]>,
-    pub(crate) environment_cut: bool,
-    /// The arguments, each with the NUL at its end.
-    pub(crate) arguments: std::borrow::Cow<'a, [u8]>,
-    pub(crate) arguments_cut: bool,
-}
-
-/// A process that ended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Exit<'a> {
-    pub(crate) who: Who<'a>,
-    /// As wait(2) gives it.
-    pub(crate) status: i32,
-    /// User and system time of all its threads, in nanoseconds.
-    pub(crate) cpu: Option<u64>,
-    pub(crate) max_resident_bytes: Option<u64>,
-}
-
-/// Events that were lost, or given up, since the last time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loss {
-    /// What kind of gap that is.
-    pub(crate) kind: &'static str,
-    /// `None` where it cannot be known.
-    pub(crate) count: Option<u64>,
-    /// Which events, and why.
-    pub(crate) reason: String,
-}
-
-/// Where events come from.
-pub(crate) trait Feed: Send {
-    /// Gives everything that has happened, until there is nothing more or the taker has enough.
-    ///
-    /// # Errors
-    /// What makes going on with this feed impossible.
-    fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> std::ops::ControlFlow<()>) -> Result<(), FeedError>;
-
-    /// What was lost since the last call.
-    fn losses(&mut self) -> Vec<Loss>;
-
-    /// Whether it still would tell, if something happened.
-    fn is_alive(&mut self) -> bool;
-
-    /// Waits for so long, or until there is something worth draining.
-    ///
-    /// # Errors
-    /// When the collector is stopping.
-    fn wait(&mut self, sink: &Sink, time: Duration) -> Result<(), Stopped>;
-}
-
-/// What can take over when a feed ends.
-pub(crate) type Standby = Box<dyn FnOnce() -> Result<Box<dyn Feed>, String> + Send>;
-
-/// Why a feed ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the kernel's events cannot be read any more")]
-pub(crate) struct FeedError(#[source] pub(crate) std::io::Error);

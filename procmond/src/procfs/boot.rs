@@ -17,18 +17,30 @@ impl Boot {
     /// every adjustment of the clock.
     pub fn current() -> Result<Self, BootError> {
         let id = std::fs::read_to_string(Path::new(BOOT_ID)).map_err(BootError)?;
-        let since_boot = nanoseconds(clock_gettime(ClockId::Boottime));
         Ok(Self {
             id: id.trim().to_owned(),
-            time_ns: daemoneye_lib::models::time::now_ns().saturating_sub(since_boot),
+            time_ns: daemoneye_lib::models::time::now_ns().saturating_sub_unsigned(since_boot()),
             ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
             page_size: u64::try_from(rustix::param::page_size()).unwrap_or(4096),
         })
     }
 }
 
-fn nanoseconds(time: Timespec) -> i64 {
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+/// Nanoseconds since the boot, time asleep included, as the kernel dates processes and its events.
+pub(crate) fn since_boot() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Boottime))
+}
+
+/// How long this host was suspended since its boot.
+pub(crate) fn asleep() -> u64 {
+    let awake = nanoseconds(clock_gettime(ClockId::Monotonic));
+    since_boot().saturating_sub(awake)
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let ns = time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec);
+    // Neither of these clocks was ever before the boot.
+    u64::try_from(ns).unwrap_or(0)
 }
 
 #[cfg(test)]

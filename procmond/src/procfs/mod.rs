@@ -8,6 +8,7 @@ pub(crate) mod boot;
 pub(crate) mod cgroup;
 #[cfg(test)]
 mod fuzz;
+pub(crate) mod link;
 pub(crate) mod mounts;
 mod number;
 pub(crate) mod stat;

@@ -4,7 +4,7 @@ use super::draft::{Draft, nothing_left};
 use super::{Aids, Glance, image_hash};
 use crate::hashing::{Source, Version};
 use crate::procfs::users::Users;
-use crate::procfs::{arguments, cgroup, number, status};
+use crate::procfs::{arguments, cgroup, link, number, status};
 use crate::provenance as why;
 use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
@@ -169,9 +169,12 @@ impl Details {
     }
 
     fn namespaces<P: ProcFs>(&mut self, proc: &P, process: &P::Process, draft: &mut Draft) {
-        for (name, link) in NAMESPACES {
-            match proc.link(process, link, &mut self.buffer) {
-                Ok(()) => draft.record.namespaces.extend(inode(&self.buffer).map(|inode| (name.to_owned(), inode))),
+        for (name, file) in NAMESPACES {
+            match proc.link(process, file, &mut self.buffer) {
+                Ok(()) => {
+                    let inode = link::namespace(&self.buffer);
+                    draft.record.namespaces.extend(inode.map(|inode| (name.to_owned(), inode)));
+                }
                 // A kernel without namespaces of this kind has no such link.
                 Err(Unreadable::Gone) => {}
                 Err(other) => return draft.absent(&["namespaces"], why::reason(other)),
@@ -205,23 +208,4 @@ fn hash(image: &FileId, path: &[u8], pid: u32, aids: &mut Aids, draft: &mut Draf
     let answer = hashes.ask(version, source);
     aids.awaited.note(pid, version, &answer);
     image_hash::put(&answer, version, path, hashes, aids.predecessors.as_deref(), &mut draft.record);
-}
-
-/// The number in a text such as `pid:[4026531836]`.
-fn inode(link: &[u8]) -> Option<u64> {
-    let open = link.iter().position(|byte| *byte == b'[')?;
-    number(link.get(open + 1..)?.strip_suffix(b"]")?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::inode;
-
-    #[test]
-    fn a_namespace_is_the_number_in_brackets() {
-        assert_eq!(inode(b"pid:[4026531836]"), Some(4_026_531_836));
-        for not in ["", "pid:", "pid:[", "pid:[]", "pid:[x]", "pid:[1] ", "]["] {
-            assert_eq!(inode(not.as_bytes()), None, "{not}");
-        }
-    }
 }

@@ -4,10 +4,10 @@
 //! name; and it prints the path as seen from our root directory if it can, so that of a program in a chroot has to be
 //! looked for in both.
 
+use crate::procfs::link::DELETED;
 use crate::reader::{FileId, ProcFs, Unreadable};
 use std::collections::HashMap;
 
-const DELETED: &[u8] = b" (deleted)";
 /// So many paths are remembered; when there are more, all are forgotten and those still needed are looked at again.
 const MAX_REMEMBERED: usize = 256;
 

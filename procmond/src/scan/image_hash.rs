@@ -29,6 +29,13 @@ impl ImageHashes {
         put(&answer, version, path, &self.hashes, Some(&self.predecessors), record);
         answer == Answer::Waits
     }
+
+    /// Puts what came of hashing the image into a record that says nothing else of it, if it is known by now.
+    pub(crate) fn put_late(&self, version: Version, record: &mut ProcessRecord) {
+        if let Some(outcome) = self.hashes.outcome(version) {
+            put(&Answer::Known(outcome), version, &[], &self.hashes, None, record);
+        }
+    }
 }
 
 /// Notes why there is no hash; of fuzzy ones, only where they are wanted.

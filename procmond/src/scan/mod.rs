@@ -23,7 +23,7 @@ pub(crate) use predecessors::Predecessors;
 
 use crate::hashing::Hashes;
 use crate::kernel;
-use crate::kernel::ebpf::{self, Roster};
+use crate::kernel::ebpf::{KernelTypes, Roster};
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
@@ -115,29 +115,16 @@ impl<P: ProcFs> Scanner<P> {
         self
     }
 
-    /// The same, in the name of this source.
-    #[must_use]
-    pub(crate) fn in_the_name_of(mut self, source: &'static str) -> Self {
-        self.aids.source = source;
-        self
-    }
-
     /// The same, with the first look at every process from the kernel's iterators: what it sees is the same, and costs no system
     /// calls for each process.
     ///
     /// # Errors
     /// Where no eBPF program can be loaded; it says what is missing.
     pub fn with_iterators(self) -> io::Result<Self> {
-        // Of all this they need the namespace alone.
-        let options = kernel::Options {
-            ring_bytes: 0,
-            max_arguments: 0,
-            environment: false,
-            pid_namespace: kernel::pid_namespace()?,
-            page_size: self.aids.boot.page_size,
-        };
-        let types = ebpf::kernel_types().map_err(io::Error::other)?;
-        let roster = Roster::load(&types, &options).map_err(io::Error::other)?;
+        let pid_namespace = kernel::pid_namespace()?;
+        let types = KernelTypes::default();
+        let roster = types.get().and_then(|types| Roster::load(types, pid_namespace));
+        let roster = roster.map_err(io::Error::other)?;
         Ok(self.calling(Some(Box::new(roster))))
     }
 
@@ -176,13 +163,10 @@ impl<P: ProcFs> Scanner<P> {
         let process = proc.open(pid)?;
         let mut glance = Glance::take(proc, &process, pid, self.max_command_line, [stat, command_line, program])?;
         glance.news = aids.awaited.has_come(pid, aids.hashes.as_ref());
-        if !visitor.wants(&glance)? {
-            return Ok(glance.is_denied());
+        if visitor.wants(&glance)? {
+            let (details, parents) = (&mut self.details, &mut self.parents);
+            Whole { proc, aids, details, parents }.show(&process, &glance, visitor)?;
         }
-        let mut draft = Draft::begin(&glance, aids);
-        self.details.read(proc, &process, &glance, aids, &mut draft)?;
-        let parent_start = self.parents.describe(proc, &glance, aids, &mut draft);
-        visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
         Ok(glance.is_denied())
     }
 }
@@ -230,6 +214,24 @@ impl<P: ProcFs> Scanner<P> {
     }
 }
 
+/// What reads the rest of a process whose whole record is wanted.
+struct Whole<'a, P> {
+    proc: &'a P,
+    aids: &'a mut Aids,
+    details: &'a mut Details,
+    parents: &'a mut Parents,
+}
+
+impl<P: ProcFs> Whole<'_, P> {
+    fn show(self, process: &P::Process, glance: &Glance<'_>, visitor: &mut dyn Visitor) -> Result<(), Miss> {
+        let Self { proc, aids, details, parents } = self;
+        let mut draft = Draft::begin(glance, aids);
+        details.read(proc, process, glance, aids, &mut draft)?;
+        let parent_start = parents.describe(proc, glance, aids, &mut draft);
+        Ok(visitor.observed(Observed { record: draft.finish(), glance, parent_start })?)
+    }
+}
+
 /// Counts what came of a visit.
 fn count(
     pid: u32,
@@ -265,6 +267,10 @@ impl<P: ProcFs> Look for Scanner<P> {
             // One that ended meanwhile, or cannot be read, has nothing to show.
             Ok(_) | Err(Miss::Unreadable(_)) => Ok(()),
         }
+    }
+
+    fn speak_for(&mut self, source: &'static str) {
+        self.aids.source = source;
     }
 }
 

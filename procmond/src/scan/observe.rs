@@ -24,6 +24,9 @@ pub(crate) trait Look {
     ///
     /// When the visitor wants to see no more.
     fn look(&mut self, pid: u32, visitor: &mut dyn Visitor) -> Result<(), Interrupted>;
+
+    /// Records come from this source from now on.
+    fn speak_for(&mut self, source: &'static str);
 }
 
 /// What looks at the processes of a scan.

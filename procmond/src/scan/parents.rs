@@ -16,8 +16,6 @@ const MAX_COMMAND_LINE: usize = 4096;
 /// So many parents are remembered; when there are more, all are forgotten and those still needed are read again.
 const MAX_REMEMBERED: usize = 256;
 
-const COLUMNS: [&str; 3] = ["parent_name", "parent_executable_path", "parent_command_line"];
-
 type Column = Result<String, &'static str>;
 
 /// A process as its children's records tell of it.
@@ -67,7 +65,7 @@ impl Parents {
             }
         };
         draft.absent(&["parent_key"], reason);
-        draft.absent(&COLUMNS, reason);
+        draft.absent(&why::OF_PARENT, reason);
         None
     }
 
@@ -112,7 +110,7 @@ impl Parent {
     fn describe(&self, draft: &mut Draft) {
         let mut take =
             |column, value: &Column| value.clone().inspect_err(|reason| draft.absent(&[column], reason)).ok();
-        let [_, program, command_line] = COLUMNS;
+        let [_, program, command_line] = why::OF_PARENT;
         let program = take(program, &self.program);
         let command_line = take(command_line, &self.command_line);
         draft.record.parent_name = Some(self.name.clone());

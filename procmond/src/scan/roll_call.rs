@@ -1,8 +1,7 @@
 //! A scan by the kernel's own iterators: the first look at every process costs no system call of its own. Only of those whose
 //! whole record is wanted, and of what the iterators do not give, is anything read in `/proc`.
 
-use super::draft::Draft;
-use super::{Glance, Miss, Observed, ScanCounts, ScanError, Scanner, Visitor};
+use super::{Glance, Miss, ScanCounts, ScanError, Scanner, Visitor, Whole};
 use crate::kernel::ebpf::{Member, Roster};
 use crate::reader::{Owner, ProcFs, Unreadable};
 use crate::stat::{KERNEL_THREAD, Stat};
@@ -94,14 +93,10 @@ impl<P: ProcFs> Scanner<P> {
                 }
             }
         }
-        if !visitor.wants(&glance)? {
-            return Ok(glance.is_denied());
+        if visitor.wants(&glance)? {
+            let (details, parents) = (&mut self.details, &mut self.parents);
+            Whole { proc, aids, details, parents }.show(&proc.open(who.pid)?, &glance, visitor)?;
         }
-        let process = proc.open(who.pid)?;
-        let mut draft = Draft::begin(&glance, aids);
-        self.details.read(proc, &process, &glance, aids, &mut draft)?;
-        let parent_start = self.parents.describe(proc, &glance, aids, &mut draft);
-        visitor.observed(Observed { record: draft.finish(), glance: &glance, parent_start })?;
         Ok(glance.is_denied())
     }
 }

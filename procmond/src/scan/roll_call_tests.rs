@@ -3,7 +3,7 @@
 use super::*;
 use crate::boot::Boot;
 use crate::reader::HostProc;
-use crate::scan::{Interrupted, ProcessCollector as _, Scanner};
+use crate::scan::{Interrupted, Observed, ProcessCollector as _, Scanner};
 use daemoneye_lib::proto::common::ProcessRecord;
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt as _;

@@ -7,6 +7,7 @@
 use super::reach::{Asker, find};
 use super::{Tasks, scan_failed};
 use crate::hashing::{ALGORITHM, Handle, Outcome, Source, Version, hex};
+use crate::procfs::link::DELETED;
 use crate::reader::{FileId, Unreadable};
 use crate::scan::{Glance, Interrupted, Observed, ProcessCollector as _, Visitor};
 use collector_core::{TaskError, TaskReplies};
@@ -142,7 +143,7 @@ fn of_process(pid: u32) -> Result<Found, TaskError> {
     let link = std::fs::read_link(format!("/proc/{pid}/exe")).map_err(|_| failed(Unreadable::Gone))?;
     let link = link.as_os_str().as_bytes();
     // The kernel's mark of a file without a name; a file may also be named so.
-    let path = link.strip_suffix(b" (deleted)").filter(|_| handle.file.links == 0).unwrap_or(link);
+    let path = link.strip_suffix(DELETED).filter(|_| handle.file.links == 0).unwrap_or(link);
     let path = escape_bytes(path);
     Ok(Found { handle, source: Source { pid: Some(pid), path: None }, path })
 }

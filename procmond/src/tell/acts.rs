@@ -222,17 +222,16 @@ impl Teller {
     /// The same where a look at the process is all that is known: by which act it became root cannot be told.
     pub(crate) fn gained_by_look(
         &self,
-        pid: u32,
         at: u64,
+        pid: u32,
         before: Option<(u32, u32)>,
         scene: &Scene<'_>,
         tell: &mut Tell<'_>,
     ) -> Result<(), Interrupted> {
         let Some(known) = scene.table.get(pid) else { return Ok(()) };
         let (Some((uid, euid)), Some(program)) = (users_of(known), &known.program) else { return Ok(()) };
-        // In the middle of the tick, so that it is the same one in whatever way it is rounded.
-        let ns = |ticks| scene.boot.duration_ns(ticks) + scene.boot.duration_ns(1) / 2;
-        let (start, parent_start) = (ns(known.start_ticks), known.parent_start.map(ns));
+        let within = |ticks| scene.boot.within(ticks);
+        let (start, parent_start) = (within(known.start_ticks), known.parent_start.map(within));
         let who = Who {
             at,
             pid,
@@ -265,6 +264,9 @@ impl Teller {
         event.object = Some(program.to_owned());
         event.count = 1;
         event.platform_data.insert("how".to_owned(), by.word().to_owned());
+        if by == Gain::Noticed {
+            event.provenance.insert(why::EVERY.to_owned(), why::SCRAPED.to_owned());
+        }
         // A process that changed its users since it was told last has kept the real one over exec; the effective one was the
         // same, or the program would not have been what gave it another.
         let (old, inferred) = match before {

@@ -1,18 +1,18 @@
 //! Records of what the kernel told: everything in them was so at that moment.
 
-use super::{Scene, Teller, names_of, put_parent};
+use super::{Scene, Teller};
 use crate::differ::Known;
 use crate::kernel::{Exec, Exit, Who};
 use crate::procfs::{arguments, cgroup, tty};
 use crate::provenance as why;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::models::text::escape_bytes;
-use daemoneye_lib::models::time::now_ns;
 use daemoneye_lib::proto::common::{Arguments, ProcessRecord};
+use std::sync::Arc;
 
 impl Teller {
     /// What all three tell.
-    fn who(&self, who: &Who<'_>, scene: &Scene<'_>, how: &str) -> ProcessRecord {
+    fn who(&self, who: &Who<'_>, scene: &Scene<'_>) -> ProcessRecord {
         let start_ticks = scene.ticks(who.start);
         let mut record = ProcessRecord {
             process_key: process_key(&scene.boot.id, who.pid, start_ticks),
@@ -32,14 +32,14 @@ impl Teller {
             collection_time: scene.time(who.at),
             ..ProcessRecord::default()
         };
-        record.provenance.insert(why::EVERY.to_owned(), how.to_owned());
+        record.provenance.insert(why::EVERY.to_owned(), why::CAPTURED.to_owned());
         record
     }
 
     /// Of a process that is a copy of another one.
-    pub(super) fn forked(&self, who: &Who<'_>, known: &Known, scene: &Scene<'_>, how: &str) -> ProcessRecord {
-        let mut record = self.who(who, scene, how);
-        program_of(known, &mut record);
+    pub(super) fn forked(&self, who: &Who<'_>, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
+        let mut record = self.who(who, scene);
+        known.put_program(&mut record);
         put_parent(&mut record, known.ppid, known.parent_start, scene);
         why::absent(&mut record, &["end_time"], why::RUNNING);
         record.provenance.insert(why::NONE.to_owned(), why::NOT_FORKED.to_owned());
@@ -47,29 +47,17 @@ impl Teller {
     }
 
     /// Of a process that has ended, with what was known of it.
-    pub(super) fn ended(&self, exit: &Exit<'_>, known: &Known, scene: &Scene<'_>, how: &str) -> ProcessRecord {
-        let mut record = self.who(&exit.who, scene, how);
-        program_of(known, &mut record);
-        record.ppid = Some(known.ppid);
-        record.parent_key = known.parent_key(scene.boot);
-        record.end_time = Some(scene.time(exit.who.at));
-        let signal = exit.status & 0x7f;
-        if signal == 0 {
-            record.exit_code = Some((exit.status >> 8) & 0xff);
-            why::absent(&mut record, &["exit_signal"], why::NO_SIGNAL);
-        } else {
-            record.exit_signal = Some(signal);
-            why::absent(&mut record, &["exit_code"], why::BY_SIGNAL);
-        }
+    pub(super) fn ended(&self, exit: &Exit<'_>, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
+        let mut record = self.who(&exit.who, scene);
+        put_end(known, exit.status, scene.time(exit.who.at), scene, &mut record);
         record.cpu_time_ns = exit.cpu;
         record.max_rss = exit.max_resident_bytes;
-        record.provenance.insert(why::NONE.to_owned(), why::NOT_KEPT.to_owned());
         record
     }
 
     /// Of a process that begins to run a program; all but the parent and the hash.
     pub(super) fn begun(&self, exec: &Exec<'_>, argv: &[u8], cut: bool, scene: &Scene<'_>) -> ProcessRecord {
-        let mut record = self.who(&exec.who, scene, why::CAPTURED);
+        let mut record = self.who(&exec.who, scene);
         let mut masked = Vec::new();
         record.status = Some("running".to_owned());
         record.executable_path = Some(escape_bytes(&exec.path));
@@ -106,30 +94,13 @@ impl Teller {
                 why::absent(&mut record, &[column], reason);
             }
         }
-        record.provenance.insert(why::NONE.to_owned(), why::RUNNING.to_owned());
-        record
-    }
-
-    /// Of a process that ran a program and ended before it could be looked at.
-    pub(super) fn unseen(&self, pid: u32, known: &Known, scene: &Scene<'_>) -> ProcessRecord {
-        let mut record = ProcessRecord {
-            process_key: process_key(&scene.boot.id, pid, known.start_ticks),
-            pid,
-            start_time: Some(scene.boot.time_of(known.start_ticks)),
-            uid: known.uid,
-            user: known.uid.and_then(|uid| self.users.name(uid)).map(str::to_owned),
-            source: scene.source.to_owned(),
-            collection_time: now_ns(),
-            ..ProcessRecord::default()
-        };
-        put_parent(&mut record, known.ppid, known.parent_start, scene);
-        record.provenance.insert(why::EVERY.to_owned(), why::INFERRED.to_owned());
-        record.provenance.insert(why::NONE.to_owned(), why::ENDED.to_owned());
+        why::absent(&mut record, &["end_time", "exit_code", "exit_signal"], why::RUNNING);
+        record.provenance.insert(why::NONE.to_owned(), why::NOT_EXECUTED.to_owned());
         record
     }
 
     fn environment(&self, exec: &Exec<'_>, record: &mut ProcessRecord, masked: &mut Vec<&str>) {
-        let names = names_of(&self.variables);
+        let names = Arc::clone(&self.variables.borrow());
         let Some(bytes) = exec.environment.filter(|_| !names.is_empty()) else {
             return why::absent(record, &["environment"], why::NOT_COLLECTED);
         };
@@ -148,9 +119,48 @@ impl Teller {
     }
 }
 
-/// The program that the process runs, as it was told when it began to.
-fn program_of(known: &Known, record: &mut ProcessRecord) {
-    record.executable_path.clone_from(&known.program);
-    record.command_line.clone_from(&known.command_line);
-    record.command_line_truncated = known.command_line.is_some().then_some(known.command_line_cut);
+/// What was known of a process, and how it ended.
+pub(super) fn put_end(known: &Known, status: i32, at: i64, scene: &Scene<'_>, record: &mut ProcessRecord) {
+    known.put_program(record);
+    record.ppid = Some(known.ppid);
+    record.parent_key = known.parent_key(scene.boot);
+    record.end_time = Some(at);
+    let signal = status & 0x7f;
+    if signal == 0 {
+        record.exit_code = Some((status >> 8) & 0xff);
+        why::absent(record, &["exit_signal"], why::NO_SIGNAL);
+    } else {
+        record.exit_signal = Some(signal);
+        why::absent(record, &["exit_code"], why::BY_SIGNAL);
+    }
+    record.provenance.insert(why::NONE.to_owned(), why::NOT_KEPT.to_owned());
+}
+
+/// Fills the columns about the parent from what is known of it.
+pub(super) fn put_parent(record: &mut ProcessRecord, ppid: u32, start: Option<u64>, scene: &Scene<'_>) {
+    record.ppid = Some(ppid);
+    let Some(start) = start else {
+        let reason = if ppid == 0 { why::NO_PARENT } else { why::PARENT_ENDED };
+        why::absent(record, &["parent_key"], reason);
+        return why::absent(record, &why::OF_PARENT, reason);
+    };
+    record.parent_key = Some(process_key(&scene.boot.id, ppid, start));
+    let Some(parent) = scene.table.find(ppid, start) else {
+        return why::absent(record, &why::OF_PARENT, why::PARENT_GONE);
+    };
+    record.parent_name = (!parent.name.is_empty()).then(|| parent.name.clone());
+    record.parent_executable_path.clone_from(&parent.program);
+    record.parent_command_line.clone_from(&parent.command_line);
+    let missing =
+        [record.parent_name.is_none(), record.parent_executable_path.is_none(), record.parent_command_line.is_none()];
+    for (column, _) in why::OF_PARENT.into_iter().zip(missing).filter(|(_, missing)| *missing) {
+        why::absent(record, &[column], why::PARENT_UNKNOWN);
+    }
+    if parent.command_line.is_some() {
+        for (is_so, list) in [(parent.command_line_cut, "cut"), (parent.command_line_masked, "masked")] {
+            if is_so {
+                why::note(record, list, "parent_command_line");
+            }
+        }
+    }
 }

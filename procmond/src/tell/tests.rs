@@ -1,9 +1,14 @@
 //! What happens, made up by a test, and what is told of it.
 
 use super::*;
-use crate::hashing::{FileDigester, Hashes};
+use crate::hashing::{FileDigester, Hashes, held_back};
+use crate::provenance as why;
 use crate::scan::Predecessors;
+use daemoneye_lib::models::key::process_key;
+use daemoneye_lib::proto::common::ProcessRecord;
 use daemoneye_lib::proto::ipc::collected_item::Item;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 static BOOT: Boot = Boot { id: String::new(), time_ns: 0, ticks_per_second: 100, page_size: 4096 };
@@ -19,7 +24,10 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let hashes = Hashes::on_demand(Arc::new(FileDigester::new(1 << 30, 1 << 30)));
+        Self::hashing(Hashes::on_demand(Arc::new(FileDigester::new(1 << 30, 1 << 30))))
+    }
+
+    fn hashing(hashes: Hashes) -> Self {
         let hashes = ImageHashes { hashes, predecessors: Predecessors::shared(50) };
         let variables = watch::channel(Arc::from(["LD_PRELOAD".to_owned()])).1;
         Self { teller: Teller::new(Masker::new(&[]), variables, hashes, 64), table: Table::default(), crowded: false }
@@ -105,6 +113,24 @@ fn a_parent_that_has_ended_is_told_all_the_same() {
 }
 
 #[test]
+fn what_is_not_known_of_a_parent_has_that_reason() {
+    let mut host = Host::new();
+    host.one(Happening::Fork(Who { name: b"kthreadd", ..who(2, 1, (0, 0), 1) }));
+    let (_, fork) = host.one(Happening::Fork(who(9, 50, (2, 1), 50)));
+    assert_eq!((fork.parent_name.as_deref(), &fork.parent_executable_path), (Some("kthreadd"), &None));
+    let reasons = ["parent_executable_path", "parent_command_line"].map(|column| fork.provenance[column].as_str());
+    assert_eq!(reasons, [why::PARENT_UNKNOWN; 2]);
+}
+
+#[test]
+fn an_exec_tells_nothing_of_the_end_since_it_runs_and_nothing_of_use_since_it_is_not_told() {
+    let (_, run) = Host::new().one(exec(who(5, 1, (1, 1), 1), b"/bin/a", b"a\0"));
+    let reasons = ["end_time", "exit_code", "exit_signal", "-"].map(|column| run.provenance[column].as_str());
+    assert_eq!(reasons, [why::RUNNING, why::RUNNING, why::RUNNING, why::NOT_EXECUTED]);
+    assert_eq!((run.cpu_usage, run.memory_usage, run.provenance.get("cpu_usage")), (None, None, None));
+}
+
+#[test]
 fn signals_end_without_an_exit_code_and_lost_ends_are_inferred() {
     let mut host = Host::new();
     host.one(exec(who(5, 1, (1, 1), 1), b"/bin/a", b"a\0"));
@@ -123,6 +149,11 @@ fn long_arguments_are_cut_and_secrets_masked() {
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 1), b"/bin/mysql", b"mysql\0--password\0hunter2\0"));
     assert_eq!(run.command_line.as_deref(), Some("mysql --password ***"));
     assert_eq!(run.platform_data["masked"], "argv,command_line");
+    let (_, fork) = host.one(Happening::Fork(who(6, 3, (5, 1), 3)));
+    assert_eq!(fork.parent_command_line.as_deref(), Some("mysql --password ***"));
+    assert_eq!(fork.platform_data["masked"], "command_line,parent_command_line", "also where it is repeated");
+    let (_, end) = host.one(exit(who(6, 3, (5, 1), 3), 0));
+    assert_eq!(end.platform_data["masked"], "command_line");
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 2), b"/bin/echo", &[b'x'; 100]));
     assert_eq!((run.command_line.map(|line| line.len()), run.command_line_truncated), (Some(64), Some(true)));
 }
@@ -149,4 +180,37 @@ fn a_crowded_spool_takes_no_forks() {
     assert_eq!(host.teller.shed, 1);
     assert_eq!(host.one(exec(who(5, 1, (1, 1), 2), b"/bin/a", b"a\0")).0, EventType::Exec);
     assert_eq!(host.one(exit(who(5, 1, (1, 1), 3), 0)).0, EventType::Exit);
+}
+
+/// Process 5 begins a program whose image is the file with this number.
+fn exec_of(inode: u64, host: &mut Host) -> Version {
+    let image = Version { inode, device: (8, 1), size: 1, modified: (1, 0), changed: (1, 0) };
+    // As if it had been opened before.
+    host.teller.images.insert(image, image);
+    let exec = Exec { who: who(5, 1, (1, 1), 1), path: b"/bin/a".to_vec(), image: Some(image), ..Exec::default() };
+    let (_, run) = host.one(Happening::Exec(Box::new(exec)));
+    assert_eq!(run.provenance["executable_hash"], why::HASH_WAITS);
+    image
+}
+
+#[test]
+fn a_hash_that_comes_before_the_end_is_told_with_it_if_it_was_not_told_before() {
+    let (hashes, allow) = held_back();
+    let mut host = Host::hashing(hashes.clone());
+    let image = exec_of(3, &mut host);
+    assert_eq!(host.teller.hashed(&host.table), [0; 0]);
+    allow.send(()).unwrap();
+    testkit::wait_for("the hash", Duration::from_secs(20), || hashes.knows(image));
+    assert_eq!(host.teller.hashed(&host.table), [5], "it is looked at");
+    assert_eq!(host.teller.hashed(&host.table), [0; 0], "once");
+    // That it has ended by then is told next.
+    let (_, end) = host.one(exit(who(5, 1, (1, 1), 2), 0));
+    assert_eq!((end.executable_hash, end.hash_algorithm.as_deref()), (Some("ab".repeat(32)), Some("sha256")));
+    assert_eq!(end.provenance["executable_hash"], why::HASH_STABLE);
+
+    let (hashes, _held) = held_back();
+    let mut host = Host::hashing(hashes);
+    exec_of(4, &mut host);
+    let (_, end) = host.one(exit(who(5, 1, (1, 1), 2), 0));
+    assert_eq!((end.executable_hash, end.provenance.get("executable_hash")), (None, None), "it comes too late");
 }

@@ -113,7 +113,7 @@ impl Agent {
 }
 
 /// Whether it is the event of this type of the process with this pid.
-fn is(event_type: EventType, pid: u32) -> impl Fn(&Item) -> bool {
+pub(crate) fn is(event_type: EventType, pid: u32) -> impl Fn(&Item) -> bool {
     move |item| match item {
         Item::Process(event) => {
             event.event_type() == event_type && event.process.as_ref().is_some_and(|record| record.pid == pid)

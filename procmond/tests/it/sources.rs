@@ -1,9 +1,18 @@
 //! Where processes are seen, on a host that lacks this or that.
 
+use crate::agent::{Agent, is, scanning_with};
 use crate::program::procmond;
+use aya::maps::{Array, Map, MapData};
+use daemoneye_lib::proto::common::EventType;
+use daemoneye_lib::proto::ipc::collected_item::Item;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use testkit::Child;
 
 const SOURCE: &str = "PROCMOND_PROCMOND__SOURCE";
 
@@ -64,4 +73,75 @@ fn a_source_that_is_asked_for_and_cannot_work_is_an_error_with_what_is_missing()
     nobody.arg("--config").arg(dir.path().join("config.toml")).arg("--data-dir").arg(dir.path().join("own"));
     nobody.env(SOURCE, "ebpf").env("HOME", dir.path()).uid(54_321).gid(54_321).current_dir("/");
     refused(&said(nobody), "ebpf", "the capabilities CAP_BPF and CAP_PERFMON");
+}
+
+/// What counts the calls of the programs.
+const BEATS: [u32; 2] = [8, 9];
+
+/// The counters of this procmond's programs for events of processes.
+fn counters(procmond: u32) -> Array<MapData, u64> {
+    let files = std::fs::read_dir(format!("/proc/{procmond}/fdinfo")).unwrap();
+    let ids = files.filter_map(|file| {
+        let text = std::fs::read_to_string(file.ok()?.path()).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("map_id:")?.trim().parse().ok())
+    });
+    let mut maps = ids.filter_map(|id| MapData::from_id(id).ok());
+    let counters = maps.find(|map| map.info().unwrap().name_as_str() == Some("COUNTERS")).unwrap();
+    Array::try_from(Map::from_map_data(counters).unwrap()).unwrap()
+}
+
+/// Keeps the counters where they are, as those of programs that somebody detached, until it is dropped: the links of
+/// tracepoints cannot be detached from outside.
+struct Stuck {
+    enough: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Stuck {
+    fn new(mut counters: Array<MapData, u64>) -> Self {
+        let enough = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&enough);
+        let hold = move || {
+            while !end.load(Ordering::Relaxed) {
+                // Nothing is greater; who counts on begins at 0.
+                BEATS.iter().for_each(|beat| counters.set(*beat, u64::MAX, 0).unwrap());
+                thread::sleep(Duration::from_micros(100));
+            }
+        };
+        Self { enough, thread: Some(thread::spawn(hold)) }
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        self.enough.store(true, Ordering::Relaxed);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[tokio::test]
+async fn the_connector_takes_over_from_programs_that_tell_nothing_any_more() {
+    if !testkit::require("root", testkit::is_root(), "listens to the kernel") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let procmond = scanning_with(dir.path(), &token.to_string(), &[(SOURCE, "auto")]);
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    assert_eq!(agent.registered[0].mode, "ebpf");
+    let stuck = Stuck::new(counters(procmond.pid()));
+    let at = agent.until("the gap", |item| matches!(item, Item::Gap(gap) if gap.kind == "source_lost")).await;
+    drop(stuck);
+    let Item::Gap(gap) = &agent.items[at] else { panic!("a gap") };
+    assert_eq!(gap.reason, "ebpf has ended: it tells nothing any more: somebody may have detached it");
+    assert!(gap.to > Some(gap.from) && gap.count.is_none(), "{gap:?}");
+
+    let mut command = Command::new("sleep");
+    command.arg("60");
+    let child = Child::spawn(command).unwrap();
+    let at = agent.until("an event of the connector", is(EventType::Exec, child.pid())).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    let record = event.process.as_ref().unwrap();
+    assert_eq!((record.source.as_str(), record.command_line.as_deref()), ("connector", Some("sleep 60")));
+    assert!(procmond.stderr().contains("mode=\"connector\""), "{}", procmond.stderr());
 }

@@ -56,7 +56,9 @@ pub(crate) fn run(storm: &Storm, out: &mut impl Write) -> Result<(), Failure> {
     note(&format!("{} forks", storm.forks));
     let mut table = Table::new(&["forks", "procmond", "its CPU", "agent", "its CPU", "not told, and counted"]);
     let mut resident = Vec::new();
+    let accounted = |monitor: &Monitor| Ok::<_, Failure>(stored(monitor)? + count(monitor, LOST)?);
     for round in 1..=4 {
+        let before = accounted(&monitor)?;
         let mut command = Command::new("perl");
         command.args(["-e", FORKS, &quarter.to_string()]).stdin(Stdio::null());
         let mut forks = Child::spawn(command)?;
@@ -73,6 +75,14 @@ pub(crate) fn run(storm: &Storm, out: &mut impl Write) -> Result<(), Failure> {
             count(&monitor, LOST)?.to_string(),
         ]);
         resident.push([of_procmond.resident, of_agent.resident]);
+        // A fork and an exit each; what else goes on on this host comes on top.
+        let (happened, told) = (2 * quarter, accounted(&monitor)?.saturating_sub(before));
+        if told < happened {
+            return Err(Failure::new(format!(
+                "of {happened} events at least, {told} were told or counted as lost: {} are missing",
+                happened - told
+            )));
+        }
     }
     writeln!(out, "\n{table}").map_err(wrong)?;
     monitor.stop()?;
@@ -86,6 +96,13 @@ pub(crate) fn run(storm: &Storm, out: &mut impl Write) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Events that were stored since the agent began, also those that retention has removed since.
+fn stored(monitor: &Monitor) -> Result<u64, Failure> {
+    let text = monitor.cli(&["metrics"])?.stdout;
+    let line = text.lines().find_map(|line| line.strip_prefix("daemoneye_events_stored_total{collector=\"procmond\"} "));
+    line.and_then(|number| number.parse().ok()).ok_or_else(|| Failure::new("metrics do not tell of procmond's events"))
 }
 
 fn count(monitor: &Monitor, sql: &str) -> Result<u64, Failure> {

@@ -1,9 +1,9 @@
 //! The connector as a feed: notices of processes, and what is missing of them.
 
 use super::{Connector, ConnectorEvent, Notice};
-use crate::kernel::{Act, Feed, FeedError, Happening, Loss, Noticed};
+use crate::kernel::{Act, Feed, FeedError, Loss, News, Noticed};
+use crate::procfs::boot::asleep;
 use collector_core::{Sink, Stopped};
-use rustix::time::{ClockId, clock_gettime};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ impl Notices {
 }
 
 impl Feed for Notices {
-    fn drain(&mut self, take: &mut dyn FnMut(Happening<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+    fn drain(&mut self, take: &mut dyn FnMut(News<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+        // Which the connector's times leave out.
         let asleep = asleep();
         let (mut lost, mut overruns, mut strange, mut heard) = (0, 0, 0, self.heard);
         let own = std::process::id();
@@ -37,7 +38,7 @@ impl Feed for Notices {
                 heard |= matches!(message.event, ConnectorEvent::Comm { tgid, .. } if tgid == own);
                 if let Some((pid, act)) = act(&message.event) {
                     let noticed = Noticed { at: message.at.saturating_add(asleep), pid, act };
-                    let _ = take(Happening::Noticed(noticed));
+                    let _ = take(News::Noticed(noticed));
                 }
             }
             Notice::Lost(loss) => lost += u64::from(loss.count),
@@ -68,11 +69,8 @@ impl Feed for Notices {
                 reason: reason.to_owned(),
             });
         }
-        let strange = std::mem::take(&mut self.strange);
-        if strange > 0 {
-            let reason = "messages of the proc connector were not understood".to_owned();
-            losses.push(Loss { kind: "connector_foreign", count: Some(strange), reason });
-        }
+        let reason = "messages of the proc connector were not understood";
+        losses.extend(Loss::of("connector_foreign", std::mem::take(&mut self.strange), reason));
         losses
     }
 
@@ -104,14 +102,4 @@ fn act(event: &ConnectorEvent) -> Option<(u32, Act)> {
         }
         _ => None,
     }
-}
-
-/// How long this host was suspended since its boot, which the connector's times leave out.
-fn asleep() -> u64 {
-    let ns = |clock| {
-        let time = clock_gettime(clock);
-        time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
-    };
-    let monotonic = ns(ClockId::Monotonic);
-    u64::try_from(ns(ClockId::Boottime) - monotonic).unwrap_or(0)
 }

@@ -7,6 +7,7 @@
 //! * `message` reads datagrams as a pure function over bytes;
 //! * `sequence` finds from the numbers that each CPU gives its messages how many are missing;
 //! * `socket` is the edge: it opens, proves that events come, and receives;
+//! * `feed` makes of it what happens to processes;
 //! * `error` says what is missing where it cannot be had.
 //!
 //! What it cannot do: a message names pids and little else. Arguments, paths and ids of the process are to be read from

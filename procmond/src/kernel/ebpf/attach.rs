@@ -1,5 +1,6 @@
 //! One act, several ways to see it: which of them this kernel has, and in the operator's words why not the others.
 
+use super::LoadError;
 use aya::programs::{BtfTracePoint, FEntry, FExit, Lsm, Program, ProgramError};
 use aya::{Btf, Ebpf};
 use collector_core::Feature;
@@ -101,12 +102,18 @@ impl Attaching<'_> {
             (Place::Hook(_), Hooks::Unknown) => return Err(Refusal::NotKnownToBeActive),
             _ => {}
         }
-        let program = self.programs.program_mut(name).ok_or(Refusal::Missing(name))?;
+        let program = program(self.programs, name)?;
         attach(program, *place, self.types).map_err(|error| refusal(*place, &error))
     }
 }
 
-fn attach(program: &mut Program, place: Place, types: &Btf) -> Result<(), ProgramError> {
+/// The program of this name.
+pub(super) fn program<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program, LoadError> {
+    programs.program_mut(name).ok_or(LoadError::Missing(name))
+}
+
+/// Loads the program and attaches it.
+pub(super) fn attach(program: &mut Program, place: Place, types: &Btf) -> Result<(), ProgramError> {
     match place {
         Place::Tracepoint(name) => {
             let program: &mut BtfTracePoint = program.try_into()?;
@@ -132,7 +139,7 @@ fn attach(program: &mut Program, place: Place, types: &Btf) -> Result<(), Progra
 }
 
 /// Why a program is not attached.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Refusal {
     #[error("the BPF LSM is not active here (`lsm=` on the kernel's command line names those that are)")]
     NotActive,
@@ -142,9 +149,8 @@ pub(super) enum Refusal {
     NoPlace(Place),
     #[error("this kernel takes no program at the {place}: {reason}")]
     Refused { place: Place, reason: String },
-    /// A defect of ours.
-    #[error("the object has no {0}")]
-    Missing(&'static str),
+    #[error(transparent)]
+    Missing(#[from] LoadError),
 }
 
 impl fmt::Display for Place {

@@ -2,6 +2,7 @@
 
 use crate::hashing::Version;
 use crate::kernel::{Exec, Exit, Who};
+use crate::procfs::link::DELETED;
 
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
@@ -15,8 +16,6 @@ pub(super) const PIECE: usize = 16_384;
 const UNSET: u32 = u32::MAX;
 const PROGRAM_UNLINKED: u32 = 1;
 const CWD_UNLINKED: u32 = 2;
-/// What `/proc` puts behind the path of what has lost its name.
-pub(super) const DELETED: &[u8] = b" (deleted)";
 
 /// A record of the ring.
 #[derive(Debug, PartialEq)]

@@ -1,19 +1,22 @@
-//! A ring of records with its count of those that it had no room for, and the programs that fill it.
+//! A ring of records with its counters, and the programs that fill it.
 
 use super::LoadError;
 use aya::Ebpf;
 use aya::maps::{Array, MapData, RingBuf};
+use std::ops::ControlFlow;
 
-/// The first of `enum counter` in the programs' sources.
-const LOST: u32 = 0;
+/// The first of `enum counter` in the sources of the acts' programs: records that the ring had no room for.
+pub(crate) const LOST: u32 = 0;
 
 /// A ring, and what fills it.
 pub(crate) struct Ring {
-    /// Holds the programs and their links.
-    _programs: Ebpf,
+    /// Holds the programs and their links, also where nobody asks for it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "held"))]
+    pub(super) programs: Ebpf,
     ring: RingBuf<MapData>,
     counters: Array<MapData, u64>,
-    counted: u64,
+    /// What each counter was when it was asked for last.
+    counted: Vec<u64>,
 }
 
 impl Ring {
@@ -21,26 +24,31 @@ impl Ring {
     pub(super) fn of(mut programs: Ebpf, ring: &'static str, counters: &'static str) -> Result<Self, LoadError> {
         let taken = programs.take_map(ring).ok_or(LoadError::Missing(ring))?;
         let taken_counters = programs.take_map(counters).ok_or(LoadError::Missing(counters))?;
-        Ok(Self {
-            _programs: programs,
-            ring: RingBuf::try_from(taken).map_err(|source| LoadError::Map { map: ring, source })?,
-            counters: Array::try_from(taken_counters).map_err(|source| LoadError::Map { map: counters, source })?,
-            counted: 0,
-        })
+        let ring = RingBuf::try_from(taken).map_err(|source| LoadError::Map { map: ring, source })?;
+        let counters = Array::try_from(taken_counters).map_err(|source| LoadError::Map { map: counters, source })?;
+        let counted = vec![0; counters.len() as usize];
+        Ok(Self { programs, ring, counters, counted })
     }
 
-    /// Gives the records that there are, up to so many.
-    pub(crate) fn take(&mut self, most: usize, mut take: impl FnMut(&[u8])) {
-        for _ in 0..most {
-            let Some(record) = self.ring.next() else { return };
-            take(&record);
+    /// Gives the records that there are, until the taker has enough.
+    pub(crate) fn take(&mut self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) {
+        while let Some(record) = self.ring.next() {
+            if take(&record).is_break() {
+                return;
+            }
         }
     }
 
-    /// How many were lost since the last call.
-    pub(crate) fn lost(&mut self) -> u64 {
+    /// What a counter is now; `None` where it cannot be read.
+    pub(super) fn count(&self, counter: u32) -> Option<u64> {
+        self.counters.get(&counter, 0).ok()
+    }
+
+    /// By how much it has grown since the last call.
+    pub(crate) fn growth(&mut self, counter: u32) -> u64 {
         // A map that was there is there.
-        let count = self.counters.get(&LOST, 0).unwrap_or(self.counted);
-        count - std::mem::replace(&mut self.counted, count).min(count)
+        let Some(count) = self.count(counter) else { return 0 };
+        let Some(counted) = self.counted.get_mut(counter as usize) else { return 0 };
+        count - std::mem::replace(counted, count).min(count)
     }
 }

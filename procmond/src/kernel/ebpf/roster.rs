@@ -3,10 +3,12 @@
 //! Two streams of records, both by growing pid, are read side by side, so that no more than a piece of each is held. The second,
 //! with the arguments, may be missing: before Linux 5.18 no program can read the memory of another process.
 
+use super::attach::program;
 use super::layout::{self, Cursor};
-use super::{LoadError, Options, object, object_error, program_error};
+use super::{LoadError, object, object_error, program_error};
 use crate::kernel::Who;
-use aya::programs::{Iter, ProgramError};
+use crate::procfs::link::DELETED;
+use aya::programs::Iter;
 use aya::{Btf, Ebpf, EbpfLoader};
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -55,20 +57,25 @@ pub(crate) struct Roster {
 
 impl Roster {
     /// Loads the programs.
-    pub(crate) fn load(types: &Btf, options: &Options) -> Result<Self, LoadError> {
+    pub(crate) fn load(types: &Btf, pid_namespace: u32) -> Result<Self, LoadError> {
+        Self::from_object(object::ITERATORS, types, pid_namespace)
+    }
+
+    fn from_object(object: &[u8], types: &Btf, pid_namespace: u32) -> Result<Self, LoadError> {
         let mut programs = EbpfLoader::new()
             .btf(Some(types))
-            .override_global("OWN_PID_NAMESPACE", &options.pid_namespace, true)
-            .load(object::ITERATORS)
+            .override_global("OWN_PID_NAMESPACE", &pid_namespace, true)
+            .load(object)
             .map_err(object_error)?;
-        let mut load = |name| -> Result<(), ProgramError> {
-            let Some(program) = programs.program_mut(name) else { return Ok(()) };
-            let program: &mut Iter = program.try_into()?;
-            program.load("task", types)
+        let mut load = |name, place| -> Result<(), LoadError> {
+            let loaded = iterator(&mut programs, name)?.load("task", types);
+            loaded.map_err(|error| program_error(name, place, error))
         };
-        load(PROCESSES).map_err(|error| program_error(PROCESSES, "iter/task", error))?;
-        let argued =
-            load(ARGUMENTS).inspect_err(|error| tracing::debug!(%error, "arguments are read from /proc")).is_ok();
+        load(PROCESSES, "iter/task")?;
+        let argued = match load(ARGUMENTS, "iter.s/task") {
+            Err(missing @ LoadError::Missing(_)) => return Err(missing),
+            loaded => loaded.inspect_err(|error| tracing::debug!(%error, "arguments are read from /proc")).is_ok(),
+        };
         Ok(Self { programs, argued, bytes: [Vec::new(), Vec::new()] })
     }
 
@@ -97,7 +104,7 @@ impl Roster {
             {
                 let mut link = layout::path(path);
                 if marks & UNLINKED != 0 {
-                    link.extend_from_slice(layout::DELETED);
+                    link.extend_from_slice(DELETED);
                 }
                 let arguments = arguments.of(member.who.pid, member.who.start)?;
                 member.program = Some(Program { link, arguments });
@@ -108,10 +115,13 @@ impl Roster {
     }
 }
 
-fn open(programs: &mut Ebpf, name: &str) -> io::Result<File> {
+fn iterator<'a>(programs: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Iter, LoadError> {
+    program(programs, name)?.try_into().map_err(|error| program_error(name, "an iterator", error))
+}
+
+fn open(programs: &mut Ebpf, name: &'static str) -> io::Result<File> {
     let attach = |programs: &mut Ebpf| -> Result<File, Box<dyn std::error::Error + Send + Sync>> {
-        let program = programs.program_mut(name).ok_or("the object lacks it")?;
-        let program: &mut Iter = program.try_into()?;
+        let program = iterator(programs, name)?;
         let link = program.attach()?;
         Ok(program.take_link(link)?.into_file()?)
     };
@@ -231,6 +241,16 @@ fn is_whole(bytes: &[u8], total: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::KernelTypes;
+
+    #[test]
+    fn an_object_without_the_programs_is_an_error_that_names_the_first() {
+        if !testkit::require("root", testkit::is_root(), "loads eBPF programs") {
+            return;
+        }
+        let loaded = Roster::from_object(object::NETWORK, KernelTypes::default().get().unwrap(), 1);
+        assert!(matches!(loaded, Err(LoadError::Missing(PROCESSES))));
+    }
 
     #[test]
     fn states_have_the_letters_of_proc() {

@@ -1,6 +1,10 @@
 //! The programs on this kernel, with a PID namespace of the test's own: what happens in it is known to the last event.
 
 use super::*;
+use crate::kernel::ebpf::{KernelTypes, Roster};
+use crate::kernel::pid_namespace;
+use aya::programs::BtfTracePoint;
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -45,13 +49,14 @@ impl Drop for Contained {
 
 fn load(ring_bytes: u32, pid_namespace: u32) -> Events {
     let options = Options { ring_bytes, max_arguments: 1 << 18, environment: true, pid_namespace, page_size: 4096 };
-    Events::load(&kernel_types().unwrap(), &options).unwrap()
+    Events::load(KernelTypes::default().get().unwrap(), &options).unwrap()
 }
 
 /// What is there, by kind; each process by its pid and its kinds in their order.
 fn drain(events: &mut Events, told: &mut BTreeMap<&'static str, u64>, by_process: &mut BTreeMap<(u32, u64), String>) {
     events
-        .drain(&mut |happening| {
+        .drain(&mut |news| {
+            let News::Happened(happening) = news else { panic!("{news:?} is nothing of theirs") };
             let (kind, process) = match &happening {
                 Happening::Fork(who) => ("fork", (who.pid, who.start)),
                 Happening::Exec(exec) => ("exec", (exec.who.pid, exec.who.start)),
@@ -121,9 +126,52 @@ fn a_program_that_somebody_detached_is_noticed() {
     }
     let mut events = load(1 << 20, 1);
     assert!(events.is_alive());
-    let program: &mut BtfTracePoint = events.programs.program_mut("on_exit").unwrap().try_into().unwrap();
+    let program: &mut BtfTracePoint = events.ring.programs.program_mut("on_exit").unwrap().try_into().unwrap();
     program.unload().unwrap();
     assert!(!events.is_alive());
+}
+
+/// What comes of this in a thread that has given up its capabilities.
+fn without_capabilities<T: Send>(act: impl FnOnce() -> T + Send) -> T {
+    let none = CapabilitySet::empty();
+    let none = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let give_up_and_act = || {
+        set_capabilities(None, none).unwrap();
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(give_up_and_act).join().unwrap())
+}
+
+/// Since Linux 6.0 what is open may be used by who could not open it.
+fn asks_for_capabilities_at_each_call() -> bool {
+    let read = |file: &str| fs::read_to_string(format!("/proc/sys/kernel/{file}")).unwrap();
+    let major = read("osrelease").split('.').next().and_then(|major| major.parse::<u32>().ok());
+    major < Some(6) && read("unprivileged_bpf_disabled").trim() != "0"
+}
+
+#[test]
+fn counters_and_iterators_need_no_capability_once_all_is_loaded() {
+    if !may() || !testkit::require("linux6", !asks_for_capabilities_at_each_call(), "this kernel asks for CAP_BPF") {
+        return;
+    }
+    let (types, own) = (KernelTypes::default(), pid_namespace().unwrap());
+    let types = types.get().unwrap();
+    let (mut events, mut roster) = (load(1 << 20, own), Roster::load(types, own).unwrap());
+    let refused = without_capabilities(|| Roster::load(types, own).err());
+    assert!(matches!(refused, Some(LoadError::Denied)), "the capabilities are gone: {refused:?}");
+
+    let (alive, listed) = without_capabilities(|| {
+        let mut listed = Vec::new();
+        let each = roster.each(|member| -> std::io::Result<()> {
+            let arguments = member.program.is_some_and(|program| program.arguments.is_some());
+            listed.push((member.who.pid, arguments));
+            Ok(())
+        });
+        // Whether it is alive is seen by its counters.
+        (events.is_alive(), each.map(|()| listed).unwrap())
+    });
+    assert!(alive);
+    assert!(listed.contains(&(std::process::id(), roster.gives_arguments())), "{listed:?}");
 }
 
 #[test]
