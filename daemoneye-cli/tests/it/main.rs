@@ -4,6 +4,7 @@
 mod agent;
 mod connection;
 mod offline;
+mod sigma;
 mod streams;
 
 use std::ffi::OsStr;

@@ -170,7 +170,7 @@ impl Case {
 
     fn stand(&self, rule: &CompiledRule, trial: &mut Trial) -> Result<(), String> {
         let Some(table) = rule.table() else { return Ok(()) };
-        let batch = event_batch(table, &self.events).map_err(|error| error.to_string())?;
+        let batch = event_batch(table, self.events.iter()).map_err(|error| error.to_string())?;
         for found in rule.evaluate(&batch)? {
             let event = self.events.iter().find(|event| event.event_id == found.event_id);
             trial.add(&rule.rule, &found, event.map_or(0, |event| event.event.time()));

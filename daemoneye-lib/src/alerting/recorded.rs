@@ -21,7 +21,7 @@ impl Recorded {
         Self { events: Arc::clone(events), now }
     }
 
-    fn events(&self) -> impl Iterator<Item = &IdentifiedEvent> {
+    fn events(&self) -> impl Iterator<Item = &IdentifiedEvent> + Clone {
         self.events.iter().filter(|event| event.event.time() <= self.now)
     }
 
@@ -84,7 +84,7 @@ impl TableSource for Recorded {
                 };
                 build(events, columns, self.events().filter(within), event_value)?
             }
-            Table::Processes => batch_of(table, PROCESS, columns, self.processes().into_values())?,
+            Table::Processes => batch_of(table, PROCESS, columns, self.processes().values().copied())?,
             Table::Ancestors => {
                 let rows = ancestors(&self.processes());
                 build(table, columns, rows.iter(), ancestor_value)?
