@@ -5,7 +5,7 @@ use super::tasks::heading;
 use super::validate;
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen, Sheet, Style};
-use daemoneye_lib::alerting::replay::{Failed, scheduled, standing};
+use daemoneye_lib::alerting::replay::{scheduled, standing};
 use daemoneye_lib::config::OutputFormat;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};
 use daemoneye_lib::models::event::IdentifiedEvent;
@@ -143,8 +143,7 @@ impl<'f> Lines<'f> {
         let own = object.remove("event_id").filter(|own| !own.is_null());
         self.ids.insert(event_id.clone(), own.unwrap_or_else(|| Json::from(event_id.as_str())));
         if self.map == Some(Map::Sigma) {
-            object =
-                events::columns(object).map_err(|problem| self.wrong(&format!("line {number}: {problem}")))?;
+            object = events::columns(object).map_err(|problem| self.wrong(&format!("line {number}: {problem}")))?;
         }
         let event = self.recording.event_of(object, number).map_err(|error| self.wrong(&error.to_string()))?;
         Ok(IdentifiedEvent { event_id, event })

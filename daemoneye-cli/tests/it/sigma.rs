@@ -14,14 +14,27 @@ fn corpus() -> Option<PathBuf> {
 
 fn import(home: &Path, from: &Path) -> Ran {
     let to = home.join("rules");
-    cli(home, &["--format".as_ref(), "jsonl".as_ref(), "rules".as_ref(), "import".as_ref(), "sigma".as_ref(), from.as_os_str(), "-o".as_ref(), to.as_os_str()])
+    cli(
+        home,
+        &[
+            "--format".as_ref(),
+            "jsonl".as_ref(),
+            "rules".as_ref(),
+            "import".as_ref(),
+            "sigma".as_ref(),
+            from.as_os_str(),
+            "-o".as_ref(),
+            to.as_os_str(),
+        ],
+    )
 }
 
 /// The pairs of rule and event that match.
 fn matches(home: &Path, events: &str) -> BTreeSet<(String, String)> {
     let file = home.join("events.jsonl");
     fs::write(&file, events).unwrap();
-    let arguments = ["rules", "test", "--rules", "rules", "--events", "events.jsonl", "--map", "sigma", "--format", "jsonl"];
+    let arguments =
+        ["rules", "test", "--rules", "rules", "--events", "events.jsonl", "--map", "sigma", "--format", "jsonl"];
     let (out, err, code) = cli(home, &arguments);
     assert_eq!(code, 0, "{err}");
     let pair = |line: &str| {

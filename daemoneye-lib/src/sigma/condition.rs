@@ -158,17 +158,15 @@ impl<'t> Reader<'t> {
             return Err(SigmaProblem::new(format!("the condition is nested more than {MAX_DEPTH} levels deep")));
         }
         self.depth += 1;
-        let condition = if self.take("not") {
-            self.not().map(|inner| Condition::Not(Box::new(inner)))
-        } else {
-            self.primary()
-        };
+        let condition =
+            if self.take("not") { self.not().map(|inner| Condition::Not(Box::new(inner))) } else { self.primary() };
         self.depth -= 1;
         condition
     }
 
     fn primary(&mut self) -> Result<Condition, SigmaProblem> {
-        let missing = |before: &str| SigmaProblem::new(format!("the condition has nothing where {before} should stand"));
+        let missing =
+            |before: &str| SigmaProblem::new(format!("the condition has nothing where {before} should stand"));
         let token = self.peek().ok_or_else(|| missing("a selection"))?;
         self.at += 1;
         match token {
@@ -190,11 +188,8 @@ impl<'t> Reader<'t> {
                 {
                     let Some(Token::Word(names)) = self.peek() else { return Err(missing("selections after `of`")) };
                     self.at += 1;
-                    let names = if names.eq_ignore_ascii_case("them") {
-                        Names::Them
-                    } else {
-                        Names::Like((*names).to_owned())
-                    };
+                    let names =
+                        if names.eq_ignore_ascii_case("them") { Names::Them } else { Names::Like((*names).to_owned()) };
                     return Ok(Condition::Of(count, names));
                 }
                 let reserved = ["and", "or", "not", "of"].iter().any(|own| word.eq_ignore_ascii_case(own));

@@ -44,7 +44,8 @@ pub enum EventProblem {
 /// What is wrong with a field.
 pub fn columns(event: Map<String, Json>) -> Result<Map<String, Json>, EventProblem> {
     let table = table(&event)?;
-    let mut row = Row { columns: Map::new(), platform: Map::new(), inward: event.get("Initiated").is_some_and(is_false) };
+    let mut row =
+        Row { columns: Map::new(), platform: Map::new(), inward: event.get("Initiated").is_some_and(is_false) };
     if table == Table::ProcessEvents {
         row.columns.insert("pid".to_owned(), 0.into());
     } else {
@@ -122,8 +123,8 @@ impl Row {
             Json::Bool(truth) => truth.to_string(),
             _ => return Err(wrong("a text or a number")),
         };
-        let at = find(table, field)
-            .ok_or_else(|| EventProblem::UnknownField { field: shortened(field), nearest: None })?;
+        let at =
+            find(table, field).ok_or_else(|| EventProblem::UnknownField { field: shortened(field), nearest: None })?;
         let (ours, theirs) = if self.inward { ("remote", "local") } else { ("local", "remote") };
         let (column, is_number) = match (field, at) {
             ("Initiated", _) => {
@@ -201,7 +202,8 @@ mod tests {
 
     #[test]
     fn the_fields_tell_the_table() {
-        let connection = json!({"Image": "/x", "Initiated": "false", "DestinationIp": "192.0.2.1", "DestinationPort": 22});
+        let connection =
+            json!({"Image": "/x", "Initiated": "false", "DestinationIp": "192.0.2.1", "DestinationPort": 22});
         let wanted = json!({"table": "network.connections", "executable_path": "/x", "direction": "in",
             "local_address": "192.0.2.1", "local_port": 22});
         assert_eq!(of(connection), Ok(wanted));

@@ -219,7 +219,10 @@ mod tests {
             (a(), "iends_with(a, '/x', 'it''s')"),
             (Expr::all(vec![a(), Expr::any(vec![b(), b()])]), "iends_with(a, '/x', 'it''s')\n  AND (b = 1 OR b = 1)"),
             (Expr::all(vec![Expr::all(vec![b(), b()]), b()]), "b = 1\n  AND b = 1\n  AND b = 1"),
-            (Expr::any(vec![a(), b(), a(), text(How::EndsWith, "a", &["z"])]), "(iends_with(a, '/x', 'it''s', 'z') OR b = 1)"),
+            (
+                Expr::any(vec![a(), b(), a(), text(How::EndsWith, "a", &["z"])]),
+                "(iends_with(a, '/x', 'it''s', 'z') OR b = 1)",
+            ),
             (Expr::any(vec![b(), b()]).not(), "(b = 1 OR b = 1) IS NOT TRUE"),
             (b().not().not(), "b = 1"),
             (Expr::Given(operand("c ->> 'd'"), true).not(), "(c ->> 'd') IS NULL"),

@@ -130,8 +130,7 @@ const KEYWORDS_PROCESS: &[&str] = &[
 ];
 const KEYWORDS_NETWORK: &[&str] =
     &["executable_path", "name", "user", "local_address", "remote_address", "json_texts(platform_data)"];
-const KEYWORDS_FILE: &[&str] =
-    &["path", "target_path", "executable_path", "name", "user", "json_texts(platform_data)"];
+const KEYWORDS_FILE: &[&str] = &["path", "target_path", "executable_path", "name", "user", "json_texts(platform_data)"];
 
 /// The fields that an event of a table may have.
 pub(super) const fn fields_of(table: Table) -> [Fields; 2] {
@@ -180,7 +179,8 @@ impl Source {
         let mut all = fields.iter().flat_map(|fields| fields.iter());
         let Some((name, at)) = all.find(|(own, _)| *own == name) else {
             let names = fields.iter().flat_map(|fields| fields.iter()).map(|(own, _)| *own);
-            let problem = SigmaProblem::new(format!("the field `{}` is not known here", super::problem::shortened(name)));
+            let problem =
+                SigmaProblem::new(format!("the field `{}` is not known here", super::problem::shortened(name)));
             return Err(match nearest(name, names) {
                 Some(nearest) => problem.hint(format!("did you mean `{nearest}`?")),
                 None => problem.hint("a rule with a field that no event has would never match"),

@@ -35,12 +35,14 @@ pub(super) fn lower(detection: &Detection, source: Source) -> Result<Expr, Sigma
 
 /// What a condition says of named selections.
 pub(super) fn combine(condition: &Condition, selections: &[(&str, Expr)]) -> Result<Expr, SigmaProblem> {
-    let several = |terms: &[Condition]| terms.iter().map(|term| combine(term, selections)).collect::<Result<Vec<_>, _>>();
+    let several =
+        |terms: &[Condition]| terms.iter().map(|term| combine(term, selections)).collect::<Result<Vec<_>, _>>();
     Ok(match condition {
         Condition::Name(name) => match selections.iter().find(|(own, _)| own == name) {
             Some((_, expr)) => expr.clone(),
             None => {
-                let problem = SigmaProblem::new(format!("the condition names `{}`, which is no selection", shortened(name)));
+                let problem =
+                    SigmaProblem::new(format!("the condition names `{}`, which is no selection", shortened(name)));
                 return Err(match super::fields::nearest(name, selections.iter().map(|(own, _)| *own)) {
                     Some(nearest) => problem.hint(format!("did you mean `{nearest}`?")),
                     None => problem,
@@ -171,7 +173,9 @@ impl Lowerer {
             }
             Test::Time(part) => {
                 let (Value::Integer(number), Kind::Time) = (value, operand.kind) else {
-                    return Err(SigmaProblem::new("a part of a time is compared with whole numbers, and of UtcTime alone"));
+                    return Err(SigmaProblem::new(
+                        "a part of a time is compared with whole numbers, and of UtcTime alone",
+                    ));
                 };
                 Ok(Expr::Sql(format!("CAST(strftime('{part}', {}) AS INTEGER) = {number}", operand.sql)))
             }

@@ -130,7 +130,9 @@ impl Modifiers {
 
     fn set_utf16(&mut self, utf16: Utf16) -> Result<(), SigmaProblem> {
         if self.base64.is_some() {
-            return Err(SigmaProblem::new("a modifier of UTF-16 stands behind one of Base64").hint("let it stand before"));
+            return Err(
+                SigmaProblem::new("a modifier of UTF-16 stands behind one of Base64").hint("let it stand before")
+            );
         }
         match self.utf16.replace(utf16) {
             Some(other) if other != utf16 => Err(SigmaProblem::new("two forms of UTF-16 contradict each other")),
@@ -217,7 +219,10 @@ mod tests {
                     ..Modifiers::default()
                 },
             ),
-            ("fieldref|endswith", Modifiers { test: Test::Text(How::EndsWith), fieldref: true, ..Modifiers::default() }),
+            (
+                "fieldref|endswith",
+                Modifiers { test: Test::Text(How::EndsWith), fieldref: true, ..Modifiers::default() },
+            ),
         ] {
             assert_eq!(parse(words).as_ref(), Ok(&wanted), "{words}");
         }

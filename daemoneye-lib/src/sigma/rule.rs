@@ -27,7 +27,6 @@ pub(super) struct About {
     pub(super) tags: Vec<String>,
     pub(super) references: Vec<String>,
     pub(super) false_positives: Vec<String>,
-    pub(super) fields: Vec<String>,
 }
 
 /// Where events come from.
@@ -90,7 +89,6 @@ pub(super) fn about(document: &Node) -> Result<About, SigmaProblem> {
         tags: texts(document, "tags")?,
         references: texts(document, "references")?,
         false_positives: texts(document, "falsepositives")?,
-        fields: texts(document, "fields")?,
     })
 }
 
@@ -128,7 +126,11 @@ pub(super) fn texts(map: &Node, key: &str) -> Result<Vec<String>, SigmaProblem> 
                 let message = format!("`{key}` has an entry of {} bytes; {MAX_TEXT} are allowed", scalar.text.len());
                 return Err(item.problem(message));
             }
-            _ => return Err(item.problem(format!("`{key}` has {} among its entries, which should be texts", item.kind()))),
+            _ => {
+                return Err(
+                    item.problem(format!("`{key}` has {} among its entries, which should be texts", item.kind()))
+                );
+            }
         }
     }
     Ok(texts)

@@ -80,8 +80,9 @@ fn number(text: &str) -> Option<Value> {
     if let Ok(number) = text.parse() {
         return Some(Value::Integer(number));
     }
-    let is_real = unsigned.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'))
-        && unsigned.bytes().any(|byte| byte.is_ascii_digit());
+    let is_real =
+        unsigned.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-'))
+            && unsigned.bytes().any(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|number: &f64| is_real && number.is_finite()).map(Value::Real)
 }
 
@@ -130,11 +131,9 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, SigmaProblem> {
         })?;
         let place = place(&span);
         let node = match event {
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => continue,
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                continue;
+            }
             Event::Alias(_) => {
                 let problem = SigmaProblem::new("aliases (*name) are not supported").at(place);
                 return Err(problem.hint("write in their place what they stand for"));
@@ -255,7 +254,10 @@ mod tests {
 
     #[test]
     fn what_is_more_than_it_looks_is_refused() {
-        assert_eq!(why("a: &x 1\nb: *x\n"), "2:4: aliases (*name) are not supported (write in their place what they stand for)");
+        assert_eq!(
+            why("a: &x 1\nb: *x\n"),
+            "2:4: aliases (*name) are not supported (write in their place what they stand for)"
+        );
         assert!(why("a: !!binary eA==\n").contains("tags"));
         assert_eq!(why("a: 1\nb: 2\na: 3\n"), "3:1: the key `a` is there twice");
         assert!(why("[a, b]: 1\n").contains("a list is a key"));

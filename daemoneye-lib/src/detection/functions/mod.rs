@@ -265,7 +265,13 @@ pub(super) static SCALARS: &[Scalar] = &[
     },
     Scalar { name: "number", arity: 1..=1, gives: Gives::Real, volatility: Volatility::Immutable, call: texts::number },
     // An operator, which no statement can call by this name.
-    Scalar { name: JSON_VALUE, arity: 2..=2, gives: Gives::Text, volatility: Volatility::Immutable, call: texts::json_value },
+    Scalar {
+        name: JSON_VALUE,
+        arity: 2..=2,
+        gives: Gives::Text,
+        volatility: Volatility::Immutable,
+        call: texts::json_value,
+    },
     Scalar {
         name: "__like",
         arity: 2..=3,

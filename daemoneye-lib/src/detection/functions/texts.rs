@@ -199,7 +199,10 @@ mod tests {
         assert_eq!(value(text("n")), text("7"));
         assert_eq!(value(text("t")), text("1"));
         assert_eq!(value(text("l")), text(r#"["p",{"q":"r"}]"#));
-        assert_eq!([value(text("z")), value(text("none")), value(Cell::Integer(0))], [Cell::Null, Cell::Null, Cell::Null]);
+        assert_eq!(
+            [value(text("z")), value(text("none")), value(Cell::Integer(0))],
+            [Cell::Null, Cell::Null, Cell::Null]
+        );
         assert_eq!(json_value(&[text("[1,2]"), Cell::Integer(-1)]), Ok(text("2")));
         assert_eq!(json_value(&[text("[1,2]"), Cell::Integer(-3)]), Ok(Cell::Null));
         assert_eq!(json_texts(&[text(json)]), Ok(text("x\np\nr")));

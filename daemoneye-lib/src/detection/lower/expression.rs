@@ -207,9 +207,7 @@ impl Lowerer<'_> {
                 let mut text = |expr| Ok::<_, Refusal>(engine_call("__text", place, vec![self.expression(expr)?]));
                 Ok(binary(text(left)?, op, text(right)?))
             }
-            Op::LongArrow => {
-                Ok(engine_call(JSON_VALUE, place, vec![self.expression(left)?, self.expression(right)?]))
-            }
+            Op::LongArrow => Ok(engine_call(JSON_VALUE, place, vec![self.expression(left)?, self.expression(right)?])),
             other => Err(unsupported(&format!("the operator {other}")).at(place)),
         }
     }
