@@ -5,7 +5,7 @@ use super::tasks::heading;
 use super::validate;
 use crate::failure::{Failure, Kind};
 use crate::output::{Outcome, Screen, Sheet, Style};
-use daemoneye_lib::alerting::replay::{Failed, scheduled, standing};
+use daemoneye_lib::alerting::replay::{scheduled, standing};
 use daemoneye_lib::config::OutputFormat;
 use daemoneye_lib::detection::engine::{CompiledRule, Match};
 use daemoneye_lib::models::event::IdentifiedEvent;

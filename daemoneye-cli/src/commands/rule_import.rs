@@ -6,7 +6,7 @@ use daemoneye_lib::config::OutputFormat;
 use daemoneye_lib::detection::rules::{Loader, lists_beside};
 use daemoneye_lib::models::text::for_terminal;
 use daemoneye_lib::proto::ipc::{Cell, ColumnKind, Completeness, cell};
-use daemoneye_lib::sigma::{self, Options, SigmaProblem};
+use daemoneye_lib::sigma::{self, Compiler, Made, Options, SigmaProblem};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -127,7 +127,7 @@ fn write(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
 }
 
 /// The files of the paths, in order, each once.
-fn files(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Failure> {
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = BTreeSet::new();
     let mut entries = 0;
     for path in paths {
@@ -161,7 +161,7 @@ fn files(paths: &[PathBuf]) -> Result<BTreeSet<PathBuf>, Failure> {
             return Err(Failure::new(Kind::Failed, format!("no *.yml or *.yaml is below {}", path.display())));
         }
     }
-    Ok(files)
+    Ok(files.into_iter().collect())
 }
 
 /// The text of a regular file that is not too large.
@@ -229,10 +229,11 @@ fn tell(
     let directory = arguments.output.display().to_string();
     writeln!(
         screen.err,
-        "{} imported, {} replaced, {} unchanged, {refused} refused: {}",
+        "{} imported, {} replaced, {} unchanged, {} parts of correlations, {refused} refused: {}",
         count("imported"),
         count("replaced"),
         count("unchanged"),
+        count("part"),
         for_terminal(&directory)
     )?;
     Ok(if refused == 0 { Outcome::Done } else { Outcome::Refused })

@@ -9,7 +9,7 @@ pub(super) struct File<'a> {
     pub(super) about: &'a About,
     /// The licence, where the rule says none.
     pub(super) license: &'a str,
-    pub(super) dedup: Option<&'a [&'a str]>,
+    pub(super) dedup: Option<Vec<String>>,
     /// Of a rule that looks at a stretch of time, in the words of a rule file.
     pub(super) window: Option<(String, String)>,
     pub(super) sql: String,
@@ -60,7 +60,7 @@ impl File<'_> {
                 line(key, list(texts));
             }
         }
-        if let Some(dedup) = self.dedup {
+        if let Some(dedup) = &self.dedup {
             line("dedup", list(dedup));
         }
         if let Some((window, every)) = &self.window {

@@ -27,7 +27,6 @@ pub(super) struct About {
     pub(super) tags: Vec<String>,
     pub(super) references: Vec<String>,
     pub(super) false_positives: Vec<String>,
-    pub(super) fields: Vec<String>,
 }
 
 /// Where events come from.
@@ -90,7 +89,6 @@ pub(super) fn about(document: &Node) -> Result<About, SigmaProblem> {
         tags: texts(document, "tags")?,
         references: texts(document, "references")?,
         false_positives: texts(document, "falsepositives")?,
-        fields: texts(document, "fields")?,
     })
 }
 
