@@ -454,7 +454,10 @@ mod tests {
         let until = ago(9);
         scanned(until);
         let gaps = collectors.absent();
-        assert_eq!(gaps.iter().map(|row| (row.gap.kind.as_str(), row.gap.from)).collect::<Vec<_>>(), [("silent", until)]);
+        assert_eq!(
+            gaps.iter().map(|row| (row.gap.kind.as_str(), row.gap.from)).collect::<Vec<_>>(),
+            [("silent", until)]
+        );
         scanned(ago(6));
         assert_eq!(absent(&collectors), []);
     }

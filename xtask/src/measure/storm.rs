@@ -101,7 +101,8 @@ pub(crate) fn run(storm: &Storm, out: &mut impl Write) -> Result<(), Failure> {
 /// Events that were stored since the agent began, also those that retention has removed since.
 fn stored(monitor: &Monitor) -> Result<u64, Failure> {
     let text = monitor.cli(&["metrics"])?.stdout;
-    let line = text.lines().find_map(|line| line.strip_prefix("daemoneye_events_stored_total{collector=\"procmond\"} "));
+    let line =
+        text.lines().find_map(|line| line.strip_prefix("daemoneye_events_stored_total{collector=\"procmond\"} "));
     line.and_then(|number| number.parse().ok()).ok_or_else(|| Failure::new("metrics do not tell of procmond's events"))
 }
 
