@@ -4,6 +4,9 @@ use crate::support::{PATIENCE, Sleeper, ask, health_of, may_test_as_root, number
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use testkit::{Child, Monitor, Site, wait_for};
 
@@ -78,7 +81,7 @@ fn ends_say_how_and_scripts_keep_their_name() {
     let dir = tempfile::tempdir().unwrap();
     let script = dir.path().join("a script");
     fs::write(&script, "#!/bin/sh\nexit 7\n").unwrap();
-    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
     let pid = |command: &mut Command| {
         let mut child = command.spawn().unwrap();
         child.wait().unwrap();
@@ -155,15 +158,65 @@ fn the_connector_tells_every_run_and_what_it_could_not_read() {
     wait_for("every exit", PATIENCE, || {
         number(site, &format!("SELECT count(*) {children} = 'exit' AND exit_code = 0")) == 300
     });
-    let without = format!("SELECT DISTINCT provenance {children} = 'exec' AND argv IS NULL");
-    for row in rows(site, &without) {
+    // Who is gone before it can be looked at has no arguments and says why; who stays has them.
+    let execs = rows(site, &format!("SELECT argv, source, provenance {children} = 'exec'"));
+    for row in &execs {
         let why = &row["provenance"];
-        let reason = why.get("argv").unwrap_or(&why["-"]);
-        assert!(reason.as_str().unwrap().starts_with("unavailable: "), "{row}");
+        let reason = why.get("argv").or(why.get("-")).and_then(Value::as_str).unwrap_or_default();
+        assert!(!row["argv"].is_null() || reason.starts_with("unavailable: "), "{row}");
+        assert_eq!(text(row, "source"), "connector");
     }
-    let told =
-        number(site, &format!("SELECT count(*) {children} = 'exec' AND argv IS NOT NULL AND source = 'connector'"));
-    assert!(told <= 300);
+    assert_eq!(execs.len(), 300);
+    let staying: Vec<_> = (0..5).map(|_| Sleeper::start()).collect();
+    for sleeper in &staying {
+        let argv = format!("SELECT argv FROM processes.events WHERE pid = {} AND event_type = 'exec'", sleeper.pid());
+        let row = wait_for("the exec of one that stays", PATIENCE, || rows(site, &argv).pop());
+        assert!(row["argv"][0].as_str().is_some_and(|first| first.ends_with("sleep")), "{row}");
+    }
+}
+
+#[test]
+fn connections_and_who_became_root_are_answered_with_their_processes() {
+    let Some(monitor) = monitor("auto", "") else { return };
+    let site = monitor.site();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    drop(listener.accept().unwrap());
+    drop(stream);
+    let own = std::process::id();
+    let sql = format!(
+        "SELECT c.event_type, c.direction, c.remote_address, p.pid, p.executable_path = c.executable_path AS same \
+         FROM network.connections c JOIN processes p ON p.process_key = c.process_key \
+         WHERE c.pid = {own} AND {port} IN (c.local_port, c.remote_port)"
+    );
+    let told = |event: &str| rows(site, &sql).into_iter().find(|row| row["event_type"] == event);
+    for (event, direction, remote) in
+        [("connect", json!("out"), json!("127.0.0.1")), ("accept", json!("in"), json!("127.0.0.1"))]
+    {
+        let row = wait_for(event, PATIENCE, || told(event));
+        assert_eq!((&row["direction"], &row["remote_address"]), (&direction, &remote), "{row}");
+        assert_eq!((&row["pid"], &row["same"]), (&json!(own), &json!(1)), "{row}");
+    }
+
+    let programs = tempfile::tempdir().unwrap();
+    fs::set_permissions(programs.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let program = programs.path().join("as-root");
+    fs::copy("/bin/sleep", &program).unwrap();
+    fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).unwrap();
+    let mut command = Command::new(&program);
+    command.arg("60").uid(54_321).gid(54_321).current_dir("/");
+    let child = Child::spawn(command).unwrap();
+    let sql = format!(
+        "SELECT event_type, old_euid, new_euid, object FROM security.events WHERE pid = {} AND event_type = 'credentials'",
+        child.pid()
+    );
+    let row = wait_for("who became root", PATIENCE, || rows(site, &sql).pop());
+    let expected = json!({"event_type": "credentials", "old_euid": 54_321, "new_euid": 0, "object": program});
+    assert_eq!(row, expected);
+    // What this kernel does not tell is said of the table that lacks it, and of no other.
+    let answer = query(site, "SELECT count(*) FROM processes.events");
+    assert_eq!((answer.exit, &answer.reasons[..]), (0, &[][..]), "{answer:?}");
 }
 
 #[test]
