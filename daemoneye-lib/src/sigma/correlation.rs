@@ -124,7 +124,10 @@ pub(super) fn read(document: &Node, node: &Node) -> Result<Correlation, SigmaPro
     Ok(Correlation { kind, rules, group_by, timespan, aliases: aliases(node)?, generate, place: node.place })
 }
 
-fn aliases(node: &Node) -> Result<Vec<(String, Vec<(String, String)>)>, SigmaProblem> {
+/// Names for groups, each with the rules and their fields.
+type Aliases = Vec<(String, Vec<(String, String)>)>;
+
+fn aliases(node: &Node) -> Result<Aliases, SigmaProblem> {
     let Some(node) = node.get("aliases") else { return Ok(Vec::new()) };
     let Content::Map(aliases) = &node.content else { return Err(node.problem("`aliases` should be a map")) };
     let mut read = Vec::with_capacity(aliases.len());
