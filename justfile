@@ -51,6 +51,10 @@ bench *arguments:
 bench-store *arguments:
     cargo xtask bench-store {{ arguments }}
 
+# Compare standing rules with other ways of evaluating them
+bench-rules *arguments:
+    cargo xtask bench-rules {{ arguments }}
+
 # Compare what watching programs costs with auditd, bpftrace and nothing; needs root
 bench-exec *arguments:
     cargo xtask bench-exec {{ arguments }}

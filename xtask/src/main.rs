@@ -1,5 +1,5 @@
 //! The commands of a newcomer and a developer: `cargo xtask up`, `cargo xtask demo`, `cargo xtask measure`,
-//! `cargo xtask bench-store`, `cargo xtask bench-exec`, `cargo xtask spawn`, `cargo xtask soak`, `cargo xtask boundaries`.
+//! `cargo xtask bench-store`, `cargo xtask bench-rules`, `cargo xtask bench-exec`, `cargo xtask spawn`, `cargo xtask soak`, `cargo xtask boundaries`.
 //!
 //! They build on what the programs print and on nothing inside them; the one exception is the process key, which the demo
 //! computes from `/proc` itself.
@@ -71,6 +71,18 @@ enum Command {
         /// Events that are stored
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
+        /// The profile of cargo in which it is built
+        #[arg(long, default_value = "release")]
+        profile: String,
+    },
+    /// Compare what standing rules cost with other ways of evaluating the same rules, and print a Markdown table
+    BenchRules {
+        /// So many rules each time
+        #[arg(long, value_delimiter = ',', default_value = "10,100,1000,3000")]
+        rules: Vec<u32>,
+        /// Events that are shown to them
+        #[arg(long, default_value_t = 50_000)]
+        events: u32,
         /// The profile of cargo in which it is built
         #[arg(long, default_value = "release")]
         profile: String,
@@ -167,8 +179,9 @@ fn main() -> ExitCode {
             measure::run(&measure::Options { processes, alerts, profile, build: !no_build }, &mut out)
         }
         Command::BenchStore { events, profile } => {
-            bench::run(&profile, &["compare".to_owned(), format!("--events={events}")])
+            bench::run("store", &profile, &["compare".to_owned(), format!("--events={events}")])
         }
+        Command::BenchRules { rules, events, profile } => bench::rules(&rules, events, &profile),
         Command::BenchExec { rates, seconds, rounds, alerts, files, compilations, profile, programs, no_build } => {
             let build = !no_build;
             let exec = measure::Exec { rates, seconds, rounds, alerts, files, compilations, profile, programs, build };
