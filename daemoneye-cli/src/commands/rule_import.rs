@@ -61,29 +61,31 @@ pub(crate) async fn run(command: &Command, format: OutputFormat, screen: &mut Sc
     let options = Options { license: arguments.license.clone() };
     let mut reports = Vec::new();
     let mut taken: HashMap<String, PathBuf> = HashMap::new();
-    for file in &files {
-        let source = match read(file) {
-            Ok(source) => source,
+    let mut compiler = Compiler::new(options);
+    for (index, file) in files.iter().enumerate() {
+        match read(file) {
+            Ok(source) => compiler.add(index, &source),
             Err(error) => {
                 let result = Err(SigmaProblem::new(format!("cannot be read: {error}")));
                 reports.push(Report { id: String::new(), title: String::new(), file: file.clone(), result });
-                continue;
             }
-        };
-        for outcome in sigma::compile(&source, &options) {
-            let id = outcome.id.unwrap_or_default();
-            let result = match outcome.compiled {
-                Err(problem) => Err(problem),
-                Ok(compiled) => match taken.get(&compiled.id) {
-                    Some(first) => Err(SigmaProblem::new(format!("its id is that of the rule in {}", first.display()))),
-                    None => {
-                        taken.insert(compiled.id.clone(), file.clone());
-                        keep(&loader, &compiled, arguments).await?
-                    }
-                },
-            };
-            reports.push(Report { id, title: outcome.title.unwrap_or_default(), file: file.clone(), result });
         }
+    }
+    for outcome in compiler.finish() {
+        let file = files.get(outcome.file).cloned().unwrap_or_default();
+        let result = match outcome.made {
+            Err(problem) => Err(problem),
+            Ok(Made::Part(_)) => Ok("part"),
+            Ok(Made::Rule(compiled)) => match taken.get(&compiled.id) {
+                Some(first) => Err(SigmaProblem::new(format!("its id is that of the rule in {}", first.display()))),
+                None => {
+                    taken.insert(compiled.id.clone(), file.clone());
+                    keep(&loader, &compiled, arguments).await?
+                }
+            },
+        };
+        let (id, title) = (outcome.id.unwrap_or_default(), outcome.title.unwrap_or_default());
+        reports.push(Report { id, title, file, result });
     }
     tell(&reports, arguments, format, screen)
 }

@@ -26,8 +26,8 @@ const LATE: u64 = 60;
 pub(super) struct Base {
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
-    /// Where its events are and what they must be; absent where it is refused.
-    pub(super) matches: Option<(Source, Expr)>,
+    /// Where its events are and what they must be, or why that cannot be said.
+    pub(super) matches: Result<(Source, Expr), &'static str>,
 }
 
 /// A correlation rule.
@@ -213,10 +213,10 @@ impl Correlation {
         let groups = self.group_names();
         let mut hits = Vec::with_capacity(bases.len());
         for (named, base) in self.rules.iter().zip(bases) {
-            let Some((source, condition)) = &base.matches else {
-                let message = format!("the rule `{}` that it names is refused", shortened(named));
-                return Err(SigmaProblem::new(message));
-            };
+            let (source, condition) = base
+                .matches
+                .as_ref()
+                .map_err(|why| SigmaProblem::new(format!("the rule `{}` that it names is {why}", shortened(named))))?;
             hits.push(self.hits(named, base, *source, condition, &groups)?);
         }
         let mut sql = format!("WITH hits AS (\n  {}\n)", hits.join("\n  UNION ALL\n  "));

@@ -164,8 +164,9 @@ impl Rule {
     fn base(&self) -> Base {
         let name = self.about.as_ref().and_then(|about| about.name.clone());
         let matches = match &self.read {
-            Ok(Read::Detection(source, condition)) => Some((*source, condition.clone())),
-            _ => None,
+            Ok(Read::Detection(source, condition)) => Ok((*source, condition.clone())),
+            Ok(Read::Correlation(_)) => Err("itself a correlation"),
+            Err(_) => Err("refused"),
         };
         Base { id: self.id.clone(), name, matches }
     }

@@ -1,10 +1,12 @@
-//! Fuzz targets: the validator of SQL and the reader of rule files take any text.
+//! Fuzz targets: the validator of SQL, the reader of rule files and the compiler of Sigma rules take any text.
 
 use crate::fixture::{on_planning_stack, queries, runtime};
 use bolero::check;
 use daemoneye_lib::detection::Parameters;
-use daemoneye_lib::detection::rules::load_dir;
+use daemoneye_lib::detection::rules::{Loader, load_dir};
+use daemoneye_lib::sigma::{Made, Options, compile};
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 
 /// Words that make more of random bytes than random text does.
 const WORDS: [&str; 48] = [
@@ -102,6 +104,75 @@ fn load_anything() {
                 1,
                 "a file is a rule, or has a problem that is told"
             );
+        }
+    });
+}
+
+/// Pieces of Sigma rules.
+const SIGMA: [&str; 40] = [
+    "title: T\n",
+    "id: a-1\n",
+    "logsource:\n  category: process_creation\n",
+    "  product: windows\n",
+    "detection:\n",
+    "  sel:\n",
+    "    Image|endswith: ",
+    "    CommandLine|contains|all: ",
+    "    CommandLine|re: ",
+    "    User|cidr: ",
+    "    User|base64offset|contains: ",
+    "    CommandLine|windash: ",
+    "    '|all': ",
+    "    - ",
+    "['a', 'b']",
+    "'x*y?'",
+    "\"\\0'\\e\"",
+    "'--a-b/c'",
+    "null",
+    "7",
+    "'(a+)+$'",
+    "\n",
+    "  condition: ",
+    "sel",
+    " and ",
+    " or ",
+    " not ",
+    "1 of sel*",
+    "all of them",
+    "(",
+    ")",
+    "level: high\n",
+    "---\n",
+    "correlation:\n",
+    "  type: event_count\n",
+    "  rules: [a-1]\n",
+    "  timespan: 5m\n",
+    "  condition: {gte: 2}\n",
+    "  group-by: [User]\n",
+    "    Image: x\n  condition: sel\n",
+];
+
+#[test]
+fn fuzz_sigma() {
+    on_planning_stack(compile_anything);
+}
+
+fn compile_anything() {
+    let tools = AssertUnwindSafe((Loader::new("").unwrap(), runtime()));
+    check!().for_each(|bytes: &[u8]| {
+        let AssertUnwindSafe((loader, runtime)) = &tools;
+        let pieces: String = bytes.iter().map(|byte| SIGMA[usize::from(*byte) % SIGMA.len()]).collect();
+        let begun = format!("{}{}{}{}{pieces}", SIGMA[0], SIGMA[1], SIGMA[2], SIGMA[4]);
+        for text in [&*String::from_utf8_lossy(bytes), &pieces, &begun] {
+            for outcome in compile(text, &Options::default()) {
+                // What compiles is a rule file; the agent may refuse it, and says why.
+                if let Ok(Made::Rule(compiled)) = outcome.made {
+                    let table: toml::Table = toml::from_str(&compiled.text).unwrap();
+                    assert_eq!(table["id"].as_str(), Some(compiled.id.as_str()));
+                    let loaded = runtime.block_on(loader.load(Path::new("r.toml"), &compiled.text));
+                    assert!(loaded.is_ok() || loaded.is_err_and(|problem| !problem.message.contains("syntax error")));
+                }
+            }
         }
     });
 }

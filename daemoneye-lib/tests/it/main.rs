@@ -22,5 +22,6 @@ mod rules;
 mod scheduled;
 mod sequences;
 mod shipped;
+mod sigma;
 mod snapshots;
 mod values;
