@@ -62,7 +62,7 @@ struct Part {
 }
 
 /// A rule.
-pub(crate) struct Made {
+pub(crate) struct Rule {
     id: String,
     parts: Vec<Part>,
 }
@@ -143,12 +143,12 @@ const SYLLABLES: [&str; 20] = [
 ];
 
 /// So many rules.
-pub(crate) fn rules(count: usize) -> Vec<Made> {
+pub(crate) fn rules(count: usize) -> Vec<Rule> {
     let mut random = Random::new(42);
     (0..count).map(|number| rule(number, &mut random)).collect()
 }
 
-fn rule(number: usize, random: &mut Random) -> Made {
+fn rule(number: usize, random: &mut Random) -> Rule {
     let part = |field, how, texts| Part { field, how, texts, negated: false };
     let programs = |most: usize, random: &mut Random| -> Vec<String> {
         (0..=random.below(most)).map(|_| format!("/{}", random.one(&PROGRAMS))).collect()
@@ -177,7 +177,7 @@ fn rule(number: usize, random: &mut Random) -> Made {
             part(Field::CommandLine, How::ContainsAll, vec![word(random), phrase(random)]),
         ],
     };
-    Made { id: format!("00000000-0000-4000-8000-{number:012}"), parts }
+    Rule { id: format!("00000000-0000-4000-8000-{number:012}"), parts }
 }
 
 fn phrase(random: &mut Random) -> String {
@@ -190,7 +190,7 @@ fn word(random: &mut Random) -> String {
     format!("{}{syllables}", random.one(&["", " --", "/", " -"]))
 }
 
-impl Made {
+impl Rule {
     /// As Sigma has it.
     pub(crate) fn yaml(&self) -> String {
         let mut detection = String::new();
@@ -236,7 +236,7 @@ impl Made {
             let first = part.texts.first().cloned().unwrap_or_default();
             match part.how {
                 How::EndsWith if part.field == Field::Image => {
-                    record.executable_path = Some(format!("/usr/bin{first}"))
+                    record.executable_path = Some(format!("/usr/bin{first}"));
                 }
                 How::EndsWith => record.parent_executable_path = Some(format!("/usr/bin{first}")),
                 How::ContainsOne => record.command_line.get_or_insert_default().push_str(&format!(" {first}")),

@@ -1,6 +1,11 @@
 //! Standing rules over events: ours beside the naive way, SQLite with the rules as queries, and `rsigma`, on the same rules and
 //! events.
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot be made ends with its reason")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a measurement that cannot be made ends with its reason"
+)]
 
 mod made;
 mod sqlite;
@@ -14,7 +19,8 @@ use daemoneye_lib::detection::standing::DetectionEngine;
 use daemoneye_lib::models::catalog::Table;
 use daemoneye_lib::models::event::IdentifiedEvent;
 use daemoneye_lib::proto::common::{EventType, ProcessRecord};
-use made::{Made, Random};
+use daemoneye_lib::sigma::{Made, Options, compile};
+use made::{Random, Rule};
 use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -109,7 +115,7 @@ fn matches(run: &Option<Run>) -> u64 {
 }
 
 /// Starts of programs on a busy host, some of which rules look for.
-fn events(count: usize, rules: &[Made]) -> Vec<IdentifiedEvent> {
+fn events(count: usize, rules: &[Rule]) -> Vec<IdentifiedEvent> {
     let mut host = Host::new(1_767_225_600_000_000_000, 1_000_000);
     let mut random = Random::new(7);
     let mut events = Vec::with_capacity(count);
@@ -127,10 +133,10 @@ fn events(count: usize, rules: &[Made]) -> Vec<IdentifiedEvent> {
     events
 }
 
-fn engine(rules: &[Made], directory: &Path) -> DetectionEngine {
+fn engine(rules: &[Rule], directory: &Path) -> DetectionEngine {
     for rule in rules {
-        let outcome = daemoneye_lib::sigma::compile(&rule.yaml(), &Default::default()).remove(0);
-        let compiled = outcome.compiled.unwrap_or_else(|problem| panic!("{problem}: {}", rule.yaml()));
+        let outcome = compile(&rule.yaml(), &Options::default()).remove(0);
+        let Ok(Made::Rule(compiled)) = outcome.made else { panic!("{outcome:?}: {}", rule.yaml()) };
         std::fs::write(directory.join(format!("{}.toml", compiled.id)), compiled.text).unwrap();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -156,10 +162,10 @@ fn naive(rules: &[Arc<CompiledRule>], events: &[IdentifiedEvent]) -> Run {
 }
 
 /// The program reads both, and says what evaluating alone has cost it.
-fn rsigma(program: &Path, rules: &[Made], events: &[IdentifiedEvent], directory: &Path, many: bool) -> Run {
+fn rsigma(program: &Path, rules: &[Rule], events: &[IdentifiedEvent], directory: &Path, many: bool) -> Run {
     let (rules_file, events_file) = (directory.join("rules.yml"), directory.join("events.jsonl"));
     if !events_file.exists() {
-        let yaml: Vec<_> = rules.iter().map(Made::yaml).collect();
+        let yaml: Vec<_> = rules.iter().map(Rule::yaml).collect();
         std::fs::write(&rules_file, yaml.join("---\n")).unwrap();
         let mut file = std::io::BufWriter::new(std::fs::File::create(&events_file).unwrap());
         let none = ProcessRecord::default();

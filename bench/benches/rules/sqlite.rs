@@ -1,7 +1,7 @@
 //! SQLite: the events in a table, each rule a query over all of them.
 
 use crate::Run;
-use crate::made::Made;
+use crate::made::Rule;
 use daemoneye_lib::detection::Cost;
 use daemoneye_lib::models::event::IdentifiedEvent;
 use daemoneye_lib::proto::common::ProcessRecord;
@@ -10,7 +10,7 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, params};
 use std::sync::Arc;
 
-pub(crate) fn run(rules: &[Made], events: &[IdentifiedEvent]) -> Run {
+pub(crate) fn run(rules: &[Rule], events: &[IdentifiedEvent]) -> Run {
     let mut database = Connection::open_in_memory().unwrap();
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     database
@@ -28,15 +28,15 @@ pub(crate) fn run(rules: &[Made], events: &[IdentifiedEvent]) -> Run {
     for event in events {
         let record = event.event.process().unwrap_or(&none);
         let row = params![record.executable_path, record.command_line, record.parent_executable_path];
-        filling.prepare_cached("INSERT INTO events VALUES (?, ?, ?)").unwrap().execute(row).unwrap();
+        filling.execute("INSERT INTO events VALUES (?, ?, ?)", row).unwrap();
     }
     filling.commit().unwrap();
     let queries: Vec<String> =
         rules.iter().map(|rule| format!("SELECT count(*) FROM events WHERE {}", rule.sql())).collect();
     let mut statements: Vec<_> = queries.iter().map(|query| database.prepare(query).unwrap()).collect();
     let cost = Cost::start();
-    let matches =
-        statements.iter_mut().map(|statement| statement.query_row([], |row| row.get::<_, u64>(0)).unwrap()).sum();
+    let counts = statements.iter_mut().map(|statement| statement.query_row([], |row| row.get::<_, i64>(0)).unwrap());
+    let matches = u64::try_from(counts.sum::<i64>()).unwrap();
     Run { seconds: cost.so_far().as_secs_f64(), events: events.len(), matches }
 }
 
