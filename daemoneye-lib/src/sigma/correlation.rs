@@ -281,14 +281,15 @@ impl Correlation {
             let operand = self.field(field, named, base, source)?;
             let _ = write!(columns, ",\n    CAST({} AS TEXT) AS counted", operand.sql);
         }
+        let condition = condition.to_sql();
         let key = if key.is_empty() { "''".to_owned() } else { key.join(" || ") };
         Ok(format!(
             "SELECT {} AS rule, event_id, process_key, pid, name, executable_path,\n    \
              unixepoch(event_time) * 1000000 + CAST(substr(event_time, 21) AS INTEGER) AS at_us,\n    \
              {key} AS group_key{columns}\n  FROM {schema}.{table}\n  WHERE {}\n    AND {}",
             literal(named),
-            source.events,
-            condition.to_sql().replace('\n', "\n  "),
+            source.events(&condition),
+            condition.replace('\n', "\n  "),
         ))
     }
 
