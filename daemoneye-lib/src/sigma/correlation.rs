@@ -39,8 +39,7 @@ pub(super) struct Correlation {
     group_by: Vec<String>,
     /// In seconds.
     timespan: u64,
-    /// Other names of fields: the name, and which field it is in the events of which rule.
-    aliases: Vec<(String, Vec<(String, String)>)>,
+    aliases: Vec<Alias>,
     /// Whether the rules that it names raise alerts of their own.
     pub(super) generate: bool,
     place: Place,
@@ -61,6 +60,9 @@ enum Which {
     Number(Vec<Bound>),
     Condition(Condition),
 }
+
+/// Another name of fields: the name, and which field it is in the events of which rule.
+type Alias = (String, Vec<(String, String)>);
 
 /// An SQL operator and a number.
 type Bound = (&'static str, u64);
@@ -124,7 +126,7 @@ pub(super) fn read(document: &Node, node: &Node) -> Result<Correlation, SigmaPro
     Ok(Correlation { kind, rules, group_by, timespan, aliases: aliases(node)?, generate, place: node.place })
 }
 
-fn aliases(node: &Node) -> Result<Vec<(String, Vec<(String, String)>)>, SigmaProblem> {
+fn aliases(node: &Node) -> Result<Vec<Alias>, SigmaProblem> {
     let Some(node) = node.get("aliases") else { return Ok(Vec::new()) };
     let Content::Map(aliases) = &node.content else { return Err(node.problem("`aliases` should be a map")) };
     let mut read = Vec::with_capacity(aliases.len());

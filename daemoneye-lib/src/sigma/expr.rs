@@ -238,7 +238,7 @@ mod tests {
         let words: Vec<String> = (0..40).map(|number| format!("word {number}")).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let long = text(How::Contains, "a", &words);
-        let sql = Expr::all(vec![long.clone(), Expr::any(vec![long.clone(), Expr::Sql("b".into())]).not()]).to_sql();
+        let sql = Expr::all(vec![long.clone(), Expr::any(vec![long, Expr::Sql("b".into())]).not()]).to_sql();
         assert!(sql.lines().all(|line| line.len() <= WIDTH + 2), "{sql}");
         assert_eq!(sql.matches('(').count(), sql.matches(')').count());
         assert!(sql.ends_with("\n  ) IS NOT TRUE"), "{sql}");
