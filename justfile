@@ -43,6 +43,12 @@ coverage threshold="80" *arguments:
 fuzz seconds="60" *filter="fuzz_":
     BOLERO_RANDOM_TEST_TIME_MS={{ seconds }}000 cargo test --workspace -- {{ filter }}
 
+# Compare Sigma rules that nobody wrote with what rsigma says of them
+sigma-oracle cases="5000":
+    cargo build --manifest-path sigma-oracle/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-{{ justfile_directory() }}/target}/sigma-oracle" --locked
+    DAEMONEYE_SIGMA_ORACLE="${CARGO_TARGET_DIR:-{{ justfile_directory() }}/target}/sigma-oracle/debug/sigma-oracle" \
+        PROPTEST_CASES={{ cases }} cargo test --workspace --test it -- two_judges_agree
+
 # Measure what the programs cost on this host
 bench *arguments:
     cargo xtask measure {{ arguments }}

@@ -25,6 +25,7 @@ mod reload;
 mod rule_life;
 mod rules;
 mod shipped;
+mod sigma;
 mod signals;
 mod socket;
 mod support;

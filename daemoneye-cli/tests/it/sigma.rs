@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Real rules and labelled events, beside the workspace where they are at hand.
+/// Real rules and labelled events.
 fn corpus() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus/sigma");
-    testkit::require("../shared/corpus/sigma", path.is_dir(), "the corpus of Sigma rules").then_some(path)
+    let path = testkit::corpus().map(|corpus| corpus.join("sigma")).filter(|path| path.is_dir());
+    testkit::require("corpus", path.is_some(), "there is no directory of Sigma rules").then_some(path?)
 }
 
 fn import(home: &Path, from: &Path) -> Ran {

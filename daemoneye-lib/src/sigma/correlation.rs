@@ -39,8 +39,7 @@ pub(super) struct Correlation {
     group_by: Vec<String>,
     /// In seconds.
     timespan: u64,
-    /// Other names of fields: the name, and which field it is in the events of which rule.
-    aliases: Vec<(String, Vec<(String, String)>)>,
+    aliases: Vec<Alias>,
     /// Whether the rules that it names raise alerts of their own.
     pub(super) generate: bool,
     place: Place,
@@ -61,6 +60,9 @@ enum Which {
     Number(Vec<Bound>),
     Condition(Condition),
 }
+
+/// Another name of fields: the name, and which field it is in the events of which rule.
+type Alias = (String, Vec<(String, String)>);
 
 /// An SQL operator and a number.
 type Bound = (&'static str, u64);
@@ -124,10 +126,7 @@ pub(super) fn read(document: &Node, node: &Node) -> Result<Correlation, SigmaPro
     Ok(Correlation { kind, rules, group_by, timespan, aliases: aliases(node)?, generate, place: node.place })
 }
 
-/// Names for groups, each with the rules and their fields.
-type Aliases = Vec<(String, Vec<(String, String)>)>;
-
-fn aliases(node: &Node) -> Result<Aliases, SigmaProblem> {
+fn aliases(node: &Node) -> Result<Vec<Alias>, SigmaProblem> {
     let Some(node) = node.get("aliases") else { return Ok(Vec::new()) };
     let Content::Map(aliases) = &node.content else { return Err(node.problem("`aliases` should be a map")) };
     let mut read = Vec::with_capacity(aliases.len());
@@ -284,14 +283,15 @@ impl Correlation {
             let operand = self.field(field, named, base, source)?;
             let _ = write!(columns, ",\n    CAST({} AS TEXT) AS counted", operand.sql);
         }
+        let condition = condition.to_sql();
         let key = if key.is_empty() { "''".to_owned() } else { key.join(" || ") };
         Ok(format!(
             "SELECT {} AS rule, event_id, process_key, pid, name, executable_path,\n    \
              unixepoch(event_time) * 1000000 + CAST(substr(event_time, 21) AS INTEGER) AS at_us,\n    \
              {key} AS group_key{columns}\n  FROM {schema}.{table}\n  WHERE {}\n    AND {}",
             literal(named),
-            source.events,
-            condition.to_sql().replace('\n', "\n  "),
+            source.events(&condition),
+            condition.replace('\n', "\n  "),
         ))
     }
 

@@ -156,6 +156,11 @@ impl Row {
                 self.platform.insert(field.to_owned(), text.into());
                 return Ok(());
             }
+            // Put together of columns: what an event says stands in its own place.
+            (_, At::Text(sql)) if sql.contains(' ') => {
+                self.platform.insert(field.to_owned(), text.into());
+                return Ok(());
+            }
             (_, At::Text(column) | At::Time(column)) => (column.to_owned(), false),
             (_, At::Integer(column)) => (column.to_owned(), true),
         };

@@ -11,7 +11,7 @@ use crate::models::catalog::Table;
 pub(super) struct Source {
     pub(super) table: Table,
     /// The types of events, as a condition.
-    pub(super) events: &'static str,
+    events: &'static str,
     /// Whether the rule is for Windows, where some fields mean something else.
     pub(super) windows: bool,
 }
@@ -78,7 +78,9 @@ const PROCESS: Fields = &[
     ("Company", At::Platform),
     ("Description", At::Platform),
     ("FileVersion", At::Platform),
-    ("Hashes", At::Platform),
+    ("GrandParentCommandLine", At::Platform),
+    ("GrandParentImage", At::Platform),
+    ("Hashes", At::Text("coalesce(platform_data ->> 'Hashes', 'SHA256=' || executable_hash)")),
     ("Imphash", At::Platform),
     ("IntegrityLevel", At::Platform),
     ("LogonGuid", At::Platform),
@@ -194,6 +196,15 @@ impl Source {
             At::Platform | At::Login => (format!("platform_data ->> '{name}'"), Kind::Text),
         };
         Ok(Operand { sql, kind })
+    }
+
+    /// The events of which a condition is to be true. A hash may come later than its process.
+    pub(super) fn events(self, condition: &str) -> &'static str {
+        if self.table == Table::ProcessEvents && condition.contains("executable_hash") {
+            "event_type IN ('exec', 'seen', 'changed')"
+        } else {
+            self.events
+        }
     }
 
     /// Where keywords are looked for.

@@ -286,9 +286,6 @@ fn text(operand: &Operand, modifiers: &Modifiers, how: How, value: &str) -> Resu
             terms.push(compare(operand, modifiers.cased, shape(parts, how))?);
         }
     }
-    if terms.is_empty() {
-        return Err(SigmaProblem::new(format!("`{}` is too short to be found in Base64", shortened(value))));
-    }
     Ok(Expr::any(terms))
 }
 
@@ -302,7 +299,9 @@ fn encoded(text: &str, modifiers: &Modifiers) -> Result<Vec<String>, SigmaProble
     };
     Ok(match modifiers.base64 {
         Some(Base64::Whole) => vec![base64(&bytes)],
-        Some(Base64::Offset) => base64_offsets(&bytes),
+        Some(Base64::Offset) => base64_offsets(&bytes)
+            .ok_or_else(|| SigmaProblem::new(format!("`{}` is too short to be found in Base64", shortened(text))))?
+            .to_vec(),
         None => {
             let text = String::from_utf8(bytes).map_err(|_| {
                 let problem = SigmaProblem::new("this text in UTF-16 is no text that a field could have");

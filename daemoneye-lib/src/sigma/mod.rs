@@ -23,6 +23,8 @@ mod pattern;
 mod problem;
 mod render;
 mod rule;
+#[cfg(test)]
+mod tests;
 mod yaml;
 
 pub use problem::SigmaProblem;
@@ -212,11 +214,11 @@ fn read(document: &Node, about: &About) -> Result<Read, SigmaProblem> {
 
 fn standing(about: &About, source: Source, condition: &Expr, options: &Options) -> Result<Compiled, SigmaProblem> {
     let (schema, table) = source.table.qualified_name();
+    let condition = condition.to_sql();
     let sql = format!(
-        "SELECT {}\nFROM {schema}.{table}\nWHERE {}\n  AND {}",
+        "SELECT {}\nFROM {schema}.{table}\nWHERE {}\n  AND {condition}",
         source.columns(),
-        source.events,
-        condition.to_sql()
+        source.events(&condition),
     );
     let dedup = source.dedup().map(|columns| columns.iter().map(|column| (*column).to_owned()).collect());
     written(about, options, dedup, None, sql)

@@ -147,7 +147,7 @@ fn value(rule: &str, pieces: &[Index], other: &str, upper: bool) -> Json {
 #[test]
 fn two_judges_agree() {
     let program = std::env::var("DAEMONEYE_SIGMA_ORACLE").unwrap_or_default();
-    if !testkit::require("a Sigma oracle", !program.is_empty(), "DAEMONEYE_SIGMA_ORACLE names no program") {
+    if !testkit::require("sigma-oracle", !program.is_empty(), "DAEMONEYE_SIGMA_ORACLE names no program") {
         return;
     }
     let (judge, oracle) = (Judge::new(), RefCell::new(Oracle::start(&program)));
