@@ -145,3 +145,42 @@ async fn the_connector_takes_over_from_programs_that_tell_nothing_any_more() {
     assert_eq!((record.source.as_str(), record.command_line.as_deref()), ("connector", Some("sleep 60")));
     assert!(procmond.stderr().contains("mode=\"connector\""), "{}", procmond.stderr());
 }
+
+/// A child that runs this script, in perl with threads.
+fn perl(script: &str) -> Option<Child> {
+    let has_threads = Command::new("perl").args(["-Mthreads", "-e", "1"]).status().is_ok_and(|status| status.success());
+    let there = has_threads && cfg!(target_arch = "x86_64");
+    if !testkit::require("perl", there, "makes threads, and system calls by their numbers on x86-64") {
+        return None;
+    }
+    let mut command = Command::new("perl");
+    command.args(["-Mthreads", "-e", script]);
+    Some(Child::spawn(command).unwrap())
+}
+
+#[tokio::test]
+async fn a_process_whose_first_thread_has_ended_goes_on_for_the_connector() {
+    if !testkit::require("root", testkit::is_root(), "listens to the kernel") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let _procmond = scanning_with(dir.path(), &token.to_string(), &[(SOURCE, "connector")]);
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    // The first thread ends alone; a second later another one runs a program.
+    let script = r#"threads->create(sub { sleep 1; exec "/bin/sleep", "60" }); syscall(60, 0)"#;
+    let Some(child) = perl(script) else { return };
+    let pid = child.pid();
+    let executes = is(EventType::Exec, pid);
+    let sleeps = |item: &Item| match item {
+        Item::Process(event) => executes(item) && event.process.as_ref().is_some_and(|it| it.name() == "sleep"),
+        _ => false,
+    };
+    agent.until("the program of the second thread", sleeps).await;
+    assert!(!agent.items.iter().any(is(EventType::Exit, pid)), "it runs");
+    drop(child);
+    let at = agent.until("its end", is(EventType::Exit, pid)).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    let record = event.process.as_ref().unwrap();
+    assert_eq!((record.exit_signal, record.provenance["end_time"].as_str()), (Some(9), "captured"));
+}
