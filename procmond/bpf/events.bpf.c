@@ -48,7 +48,8 @@ struct {
 /* 16 bytes. */
 struct header { u32 kind, cpu; u64 time; };
 
-struct fork_event { struct header header; struct who who; };
+/* Of whom the child is a copy; with CLONE_PARENT that is not its parent. */
+struct fork_event { struct header header; struct who who; u64 original_start; u32 original, unused; };
 
 /* A part of the arguments that does not fit the event, told before it; `at` counts from their beginning. */
 struct more_event { struct header header; u64 start; u32 pid, at; };
@@ -97,6 +98,7 @@ INLINE long tell(void *data, u64 size)
 SEC("tp_btf/sched_process_fork")
 int on_fork(u64 *arguments)
 {
+    struct task_struct *original = ((struct task_struct *)arguments[0])->group_leader;
     struct task_struct *child = (void *)arguments[1];
     struct fork_event event = {};
     count(BEAT_FORK);
@@ -108,6 +110,8 @@ int on_fork(u64 *arguments)
         count(SHED_FORK);
         return 0;
     }
+    event.original = number_of(original->thread_pid);
+    event.original_start = event.original ? original->start_boottime : 0;
     begin(&event.header, FORK);
     count(tell(&event, sizeof(event)) ? LOST_FORK : TOLD_FORK);
     return 0;

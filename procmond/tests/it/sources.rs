@@ -184,3 +184,33 @@ async fn a_process_whose_first_thread_has_ended_goes_on_for_the_connector() {
     let record = event.process.as_ref().unwrap();
     assert_eq!((record.exit_signal, record.provenance["end_time"].as_str()), (Some(9), "captured"));
 }
+
+#[tokio::test]
+async fn a_copy_whose_parent_is_not_the_original_runs_what_that_runs() {
+    if !testkit::require("root", testkit::is_root(), "listens to the kernel") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let _procmond = scanning_with(dir.path(), &token.to_string(), &[(SOURCE, "ebpf")]);
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    // clone(CLONE_PARENT | SIGCHLD): the copy is a child of this process, and ends at once.
+    let script = r#"$0 = "copied"; my $copy = syscall(56, 0x8011, 0, 0, 0, 0); exit 0 unless $copy; sleep 60"#;
+    let Some(child) = perl(script) else { return };
+    let is_copy = |item: &Item| match item {
+        Item::Process(event) => {
+            let record = event.process.as_ref().unwrap();
+            event.event_type() == EventType::Fork && record.name() == "copied"
+        }
+        _ => false,
+    };
+    let at = agent.until("the copy", is_copy).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    let copy = event.process.clone().unwrap();
+    assert_eq!(copy.ppid, Some(std::process::id()));
+    let executes = is(EventType::Exec, child.pid());
+    let at = agent.until("the original", executes).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    let original = event.process.as_ref().unwrap();
+    assert_eq!((&copy.executable_path, &copy.command_line), (&original.executable_path, &original.command_line));
+}

@@ -75,7 +75,7 @@ impl Feed for Events {
         let (waiting, foreign) = (&mut self.waiting, &mut self.foreign);
         self.ring.take(|record| {
             let happening = match layout::parse(record, self.page_size) {
-                Some(Record::Fork(who)) => Happening::Fork(who),
+                Some(Record::Fork(fork)) => Happening::Fork(fork),
                 Some(Record::Exit(exit)) => Happening::Exit(exit),
                 Some(Record::Exec(exec, argued)) => Happening::Exec(whole(exec, argued, waiting)),
                 Some(Record::More { process, at, bytes }) => {

@@ -58,7 +58,7 @@ fn drain(events: &mut Events, told: &mut BTreeMap<&'static str, u64>, by_process
         .drain(&mut |news| {
             let News::Happened(happening) = news else { panic!("{news:?} is nothing of theirs") };
             let (kind, process) = match &happening {
-                Happening::Fork(who) => ("fork", (who.pid, who.start)),
+                Happening::Fork(fork) => ("fork", (fork.who.pid, fork.who.start)),
                 Happening::Exec(exec) => ("exec", (exec.who.pid, exec.who.start)),
                 Happening::Exit(exit) => ("exit", (exit.who.pid, exit.who.start)),
                 other => panic!("{other:?} is nothing of theirs"),

@@ -1,7 +1,7 @@
 //! The records of `bpf/events.bpf.c`: numbers in the host's byte order, then text. Both change together.
 
 use crate::hashing::Version;
-use crate::kernel::{Exec, Exit, Who};
+use crate::kernel::{Exec, Exit, Fork, Who};
 use crate::procfs::link::DELETED;
 
 const FORK: u32 = 1;
@@ -20,7 +20,7 @@ const CWD_UNLINKED: u32 = 2;
 /// A record of the ring.
 #[derive(Debug, PartialEq)]
 pub(super) enum Record<'a> {
-    Fork(Who<'a>),
+    Fork(Fork<'a>),
     Exec(Box<Exec<'a>>, Argued),
     Exit(Exit<'a>),
     /// A piece of the arguments of the exec event that this process is about to have.
@@ -41,7 +41,13 @@ pub(super) fn parse(bytes: &[u8], page_size: u64) -> Option<Record<'_>> {
     let _cpu = cursor.u32()?;
     let at = cursor.u64()?;
     match kind {
-        FORK => Some(Record::Fork(who(&mut cursor, at)?.0)),
+        FORK => {
+            let (who, _) = who(&mut cursor, at)?;
+            let start = cursor.u64()?;
+            let [original, _] = cursor.u32s()?;
+            let original = (original != 0).then_some((original, start));
+            Some(Record::Fork(Fork { who, original }))
+        }
         EXEC => exec(cursor, at),
         EXIT => {
             let (who, _) = who(&mut cursor, at)?;
