@@ -50,7 +50,7 @@ pub(crate) trait Meanwhile<C>: Send {
     /// Whether something was told since the last time.
     fn news(&mut self) -> bool;
 
-    /// Before the first scan.
+    /// Before the first scan, and before one that tells again what was told.
     fn begin(&mut self, poller: &mut Poller<C>);
 
     /// Spends so much time, or less.
@@ -123,7 +123,10 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
         while !sink.stopped() {
             let began = Instant::now();
             let mut last_error = None;
-            self.poller.tell_in(sink.epoch());
+            if self.poller.tell_in(sink.epoch()) {
+                // What was told by events is lost as well: the scan has to tell all that began until now.
+                self.meanwhile.begin(&mut self.poller);
+            }
             let every = self.wanted.borrow().snapshots_every;
             let snapshot = self.snapshots.begins(every, sink.is_crowded(), began, now_ns());
             match self.poller.round(snapshot, &mut |item| tell(&sink, item)) {

@@ -212,7 +212,6 @@ impl<C: Look> Meanwhile<C> for Listening {
     fn begin(&mut self, poller: &mut Poller<C>) {
         self.teller.refresh();
         self.set_up(poller);
-        self.clear_until = now_ns();
     }
 
     fn spend(&mut self, poller: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped> {
