@@ -138,9 +138,7 @@ impl<C: ProcessCollector> Poller<C> {
         };
         pass.finish()?;
         let finished = now_ns();
-        if let Some(gap) =
-            self.beside.as_mut().and_then(|beside| beside.gap(self.finished.unwrap_or(started), finished))
-        {
+        if let Some(gap) = self.beside.as_mut().and_then(|beside| beside.gap(&self.boot, finished)) {
             tell(Item::Gap(gap))?;
         }
         let cpu = thread_cpu().saturating_sub(cpu);
