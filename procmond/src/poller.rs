@@ -136,7 +136,7 @@ impl<C: ProcessCollector> Poller<C> {
                 return Err(error);
             }
         };
-        pass.finish()?;
+        pass.finish(|pid| self.collector.hides(pid))?;
         let finished = now_ns();
         if let Some(gap) = self.beside.as_mut().and_then(|beside| beside.gap(&self.boot, finished)) {
             tell(Item::Gap(gap))?;

@@ -214,3 +214,48 @@ async fn a_copy_whose_parent_is_not_the_original_runs_what_that_runs() {
     let original = event.process.as_ref().unwrap();
     assert_eq!((&copy.executable_path, &copy.command_line), (&original.executable_path, &original.command_line));
 }
+
+/// Since Linux 6.6 everyone may listen to the connector.
+fn everyone_may_listen() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let version: (u32, u32) = (numbers.next().unwrap(), numbers.next().unwrap());
+    version >= (6, 6)
+}
+
+#[tokio::test]
+async fn who_is_hidden_from_procmond_ends_when_the_kernel_says_so() {
+    let may = testkit::is_root() && everyone_may_listen();
+    if !testkit::require("root", may, "hides processes from procmond, which listens without rights since Linux 6.6") {
+        return;
+    }
+    let dir = tempfile::tempdir_in("/tmp").unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let own = dir.path().join("procmond");
+    std::fs::copy(env!("CARGO_BIN_EXE_procmond"), &own).unwrap();
+    let inner = procmond(dir.path());
+    let script = "mount -t proc -o hidepid=2 none /proc && exec setpriv --reuid 54321 --regid 54321 --clear-groups \
+        --inh-caps=-all,+dac_override --ambient-caps=-all,+dac_override -- \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "/bin/sh", "-c", script]).arg(&own).args(inner.get_args());
+    command.env(SOURCE, "connector").env("PROCMOND_PROCMOND__RECONCILE_INTERVAL_MS", "1000");
+    command.env("PROCMOND_APP__MAX_SCAN_CPU", "100");
+    let _procmond = Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap();
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    assert!(agent.registered[0].limitations.iter().any(|it| it.contains("hidepid=")), "{:?}", agent.registered[0]);
+
+    let mut command = Command::new("sleep");
+    command.arg("60");
+    let child = Child::spawn(command).unwrap();
+    let pid = child.pid();
+    agent.until("its beginning", is(EventType::Fork, pid)).await;
+    // Two that do not meet a process end it.
+    agent.until("more scans", |item| matches!(item, Item::Scan(scan) if scan.scan_id >= 5)).await;
+    assert!(!agent.items.iter().any(is(EventType::Exit, pid)), "it runs");
+    drop(child);
+    let at = agent.until("its end", is(EventType::Exit, pid)).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    assert_eq!(event.process.as_ref().unwrap().provenance["end_time"], "captured");
+}
