@@ -117,6 +117,8 @@ pub(crate) struct Acts {
     network: Option<Ring>,
     security: Option<Ring>,
     features: Vec<Feature>,
+    /// They are others than in the beginning.
+    changed: bool,
     held: Vec<(Domain, Box<[u8]>)>,
     /// Records of another layout.
     foreign: u64,
@@ -177,6 +179,11 @@ impl Acts {
         &self.features
     }
 
+    /// Whether that is another than in the beginning.
+    pub(crate) const fn is_changed(&self) -> bool {
+        self.changed
+    }
+
     /// Connections are heard of.
     pub(crate) const fn has_network(&self) -> bool {
         self.network.is_some()
@@ -227,20 +234,40 @@ impl Acts {
     /// What was lost since the last call.
     pub(crate) fn losses(&mut self) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for (ring, what) in [
-            (&mut self.network, "the kernel's ring had no room: connections were lost"),
-            (&mut self.security, "the kernel's ring had no room: events of security were lost"),
+        let mut unknown = Vec::new();
+        for (names, ring, what) in [
+            (ebpf::NETWORK_FEATURES, self.network.as_mut(), "connections"),
+            (ebpf::SECURITY_FEATURES, self.security.as_mut(), "events of security"),
         ] {
-            let lost = ring.as_mut().map_or(0, |ring| ring.growth(LOST));
-            if lost > 0 {
-                losses.push(Loss { kind: "ring_overflow", count: Some(lost), reason: what.to_owned() });
+            let available =
+                self.features.iter().any(|it| it.available && names.iter().any(|name| name.name == it.name));
+            match ring.filter(|_| available).map(|ring| ring.growth(LOST)) {
+                None | Some(Ok(0)) => {}
+                Some(Ok(lost)) => {
+                    let reason = format!("the kernel's ring had no room: {what} were lost");
+                    losses.push(Loss { kind: "ring_overflow", count: Some(lost), reason });
+                }
+                Some(Err(error)) => unknown.push((names, error.to_string())),
             }
         }
+        losses.extend(unknown.into_iter().map(|(names, error)| self.mistrust(names, &error)));
         if self.foreign > 0 {
             let reason = "records of the kernel's rings have another layout than this procmond reads".to_owned();
             losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
         }
         losses
+    }
+
+    /// How many acts are lost cannot be known any more: those that are told prove nothing, so their features count as missing.
+    fn mistrust(&mut self, names: &[ebpf::FeatureName], error: &str) -> Loss {
+        let reason = format!("how many events are lost cannot be known any more: {error}");
+        for feature in self.features.iter_mut().filter(|it| names.iter().any(|name| name.name == it.name)) {
+            if feature.available {
+                (feature.available, feature.reason) = (false, reason.clone());
+            }
+        }
+        self.changed = true;
+        Loss { kind: "losses_unknown", count: None, reason }
     }
 }
 

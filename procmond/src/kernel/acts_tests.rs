@@ -369,3 +369,18 @@ fn what_is_missing_is_told_with_its_reason() {
         assert!(!feature.reason.contains('\n') && !feature.reason.is_empty(), "{feature:?}");
     }
 }
+
+#[test]
+fn acts_whose_losses_cannot_be_known_are_features_that_are_missing() {
+    let wanted = Wanted { network: true, security: true, pid_namespace: 1 };
+    let mut acts = Acts::without(wanted, "none");
+    acts.features.iter_mut().for_each(|feature| feature.available = feature.name != "accept");
+    assert!(!acts.is_changed());
+    let loss = acts.mistrust(ebpf::NETWORK_FEATURES, "it is gone");
+    let reason = "how many events are lost cannot be known any more: it is gone";
+    assert_eq!(loss, Loss { kind: "losses_unknown", count: None, reason: reason.to_owned() });
+    let features: Vec<_> =
+        acts.features().iter().map(|it| (it.name.as_str(), it.available, it.reason.as_str())).collect();
+    assert_eq!(features[..3], [("connect", false, reason), ("accept", false, "none"), ("credentials", true, "none")]);
+    assert!(acts.is_changed());
+}

@@ -64,7 +64,7 @@ impl Feed for Notices {
         received.map(|_| ()).map_err(|error| FeedError(std::io::Error::other(error)))
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
         let mut losses = Vec::new();
         let (lost, overruns) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.overruns));
         if lost > 0 || overruns > 0 {
@@ -80,7 +80,7 @@ impl Feed for Notices {
             let reason = "messages of the proc connector were not understood".to_owned();
             losses.push(Loss { kind: "connector_foreign", count: Some(strange), reason });
         }
-        losses
+        Ok(losses)
     }
 
     fn is_alive(&mut self) -> bool {

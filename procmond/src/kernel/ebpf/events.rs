@@ -8,6 +8,7 @@ use aya::{Btf, EbpfLoader};
 use collector_core::{Sink, Stopped};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -92,10 +93,10 @@ impl Feed for Events {
         Ok(())
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
         let mut losses = Vec::new();
         for (counter, (kind, reason)) in (0_u32..).zip(LOSSES) {
-            let count = self.ring.growth(counter);
+            let count = self.ring.growth(counter).map_err(|error| FeedError(io::Error::other(error)))?;
             if count > 0 {
                 losses.push(Loss { kind, count: Some(count), reason: reason.to_owned() });
             }
@@ -104,7 +105,7 @@ impl Feed for Events {
             let reason = "records of the kernel's ring have another layout than this procmond reads".to_owned();
             losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });
         }
-        losses
+        Ok(losses)
     }
 
     fn is_alive(&mut self) -> bool {
