@@ -3,8 +3,9 @@
 //! Each act is seen by a program of its own, so a kernel that lacks one lacks that act alone: [`Acts::features`] says which,
 //! and why. Nothing here is an error.
 
-use super::ebpf::{self, KernelTypes, LOST, LoadError, Ring};
+use super::ebpf::{self, Deeds, KernelTypes, LOST, LoadError, Ring};
 use super::{Happening, Loss, Who};
+use crate::procfs::boot::since_boot;
 use collector_core::Feature;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -115,7 +116,7 @@ pub(crate) struct Wanted {
 #[derive(Default)]
 pub(crate) struct Acts {
     network: Option<Ring>,
-    security: Option<Ring>,
+    security: Option<Deeds>,
     features: Vec<Feature>,
     /// They are others than in the beginning.
     changed: bool,
@@ -158,11 +159,11 @@ impl Acts {
         Self { features: names.map(|feature| feature.missing(reason.to_owned())).collect(), ..Self::default() }
     }
 
-    fn add(
+    fn add<T>(
         &mut self,
-        loaded: Result<(Option<Ring>, Vec<Feature>), LoadError>,
+        loaded: Result<(Option<T>, Vec<Feature>), LoadError>,
         names: &[ebpf::FeatureName],
-    ) -> Option<Ring> {
+    ) -> Option<T> {
         let (ring, features) = loaded.unwrap_or_else(|error| {
             let reason = ebpf::in_one_line(&error);
             (None, names.iter().map(|feature| feature.missing(reason.clone())).collect())
@@ -203,12 +204,15 @@ impl Acts {
     /// there by then. So whoever did something is known, and with the program that it ran.
     pub(crate) fn hold(&mut self) {
         let held = &mut self.held;
-        for (domain, ring) in [(Domain::Network, &mut self.network), (Domain::Security, &mut self.security)] {
-            let Some(ring) = ring.as_mut().filter(|_| held.len() < MAX_HELD) else { continue };
-            ring.take(|record| {
-                held.push((domain, record.into()));
-                if held.len() < MAX_HELD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
+        let mut hold = |domain, record: &[u8]| {
+            held.push((domain, record.into()));
+            if held.len() < MAX_HELD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        if let Some(ring) = &mut self.network {
+            ring.take(|record| hold(Domain::Network, record));
+        }
+        if let Some(deeds) = &mut self.security {
+            deeds.take(since_boot(), |record| hold(Domain::Security, record));
         }
     }
 
@@ -235,13 +239,13 @@ impl Acts {
     pub(crate) fn losses(&mut self) -> Vec<Loss> {
         let mut losses = Vec::new();
         let mut unknown = Vec::new();
-        for (names, ring, what) in [
-            (ebpf::NETWORK_FEATURES, self.network.as_mut(), "connections"),
-            (ebpf::SECURITY_FEATURES, self.security.as_mut(), "events of security"),
+        for (names, lost, what) in [
+            (ebpf::NETWORK_FEATURES, self.network.as_mut().map(|ring| ring.growth(LOST)), "connections"),
+            (ebpf::SECURITY_FEATURES, self.security.as_mut().map(Deeds::lost), "events of security"),
         ] {
             let available =
                 self.features.iter().any(|it| it.available && names.iter().any(|name| name.name == it.name));
-            match ring.filter(|_| available).map(|ring| ring.growth(LOST)) {
+            match lost.filter(|_| available) {
                 None | Some(Ok(0)) => {}
                 Some(Ok(lost)) => {
                     let reason = format!("the kernel's ring had no room: {what} were lost");
@@ -251,6 +255,11 @@ impl Acts {
             }
         }
         losses.extend(unknown.into_iter().map(|(names, error)| self.mistrust(names, &error)));
+        let shed = self.security.as_mut().map_or(0, Deeds::shed);
+        if shed > 0 {
+            let reason = "acts of ptrace or of memory were kept back behind others, and whose they were is forgotten";
+            losses.push(Loss { kind: "shed", count: Some(shed), reason: reason.to_owned() });
+        }
         if self.foreign > 0 {
             let reason = "records of the kernel's rings have another layout than this procmond reads".to_owned();
             losses.push(Loss { kind: "ring_foreign", count: Some(std::mem::take(&mut self.foreign)), reason });

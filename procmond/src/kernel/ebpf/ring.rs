@@ -10,8 +10,7 @@ pub(crate) const LOST: u32 = 0;
 
 /// A ring, and what fills it.
 pub(crate) struct Ring {
-    /// Holds the programs and their links, also where nobody asks for it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "held"))]
+    /// Holds the programs and their links.
     pub(super) programs: Ebpf,
     ring: RingBuf<MapData>,
     counters: Array<MapData, u64>,
