@@ -1,6 +1,6 @@
 //! Where processes are seen, on a host that lacks this or that.
 
-use crate::agent::{Agent, is, scanning_with};
+use crate::agent::{Agent, PATIENCE, is, scanning_with};
 use crate::program::procmond;
 use aya::maps::{Array, Map, MapData};
 use daemoneye_lib::proto::common::EventType;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use testkit::Child;
+use testkit::{Child, Signal};
 
 const SOURCE: &str = "PROCMOND_PROCMOND__SOURCE";
 
@@ -258,4 +258,32 @@ async fn who_is_hidden_from_procmond_ends_when_the_kernel_says_so() {
     let at = agent.until("its end", is(EventType::Exit, pid)).await;
     let Item::Process(event) = &agent.items[at] else { panic!("an event") };
     assert_eq!(event.process.as_ref().unwrap().provenance["end_time"], "captured");
+}
+
+#[tokio::test]
+async fn an_environment_that_the_programs_do_not_copy_is_not_told_as_empty() {
+    if !testkit::require("root", testkit::is_root(), "listens to the kernel") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let mut command = procmond(dir.path());
+    command.env(SOURCE, "ebpf");
+    let configure = |names: &str| {
+        std::fs::write(dir.path().join("config.toml"), format!("procmond.environment = [{names}]")).unwrap();
+    };
+    configure("");
+    let mut procmond = Child::spawn_with_input(command, format!("{token}\n").as_bytes()).unwrap();
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    configure("\"OWN\"");
+    procmond.signal(Signal::HUP).unwrap();
+    testkit::wait_for("the new list", PATIENCE, || procmond.stderr().contains("changed=\"procmond.environment\""));
+    let mut command = Command::new("sleep");
+    command.arg("60").env("OWN", "1");
+    let child = Child::spawn(command).unwrap();
+    let at = agent.until("the program", is(EventType::Exec, child.pid())).await;
+    let Item::Process(event) = &agent.items[at] else { panic!("an event") };
+    let record = event.process.as_ref().unwrap();
+    assert_eq!(record.environment.len(), 0);
+    assert_eq!(record.provenance["environment"], "unavailable: not collected");
 }

@@ -38,6 +38,8 @@ pub(crate) struct Events {
     ring: Ring,
     waiting: VecDeque<Waiting>,
     page_size: u64,
+    /// The programs copy environments.
+    environment: bool,
     /// Records of another layout: none, unless object and reader are of different versions.
     foreign: u64,
 }
@@ -67,15 +69,17 @@ impl Events {
             attach(program, Place::Tracepoint(place), types).map_err(|error| program_error(name, place, error))?;
         }
         let ring = Ring::of(programs, "EVENTS", "COUNTERS")?;
-        Ok(Self { ring, waiting: VecDeque::new(), page_size: options.page_size, foreign: 0 })
+        let &Options { page_size, environment, .. } = options;
+        Ok(Self { ring, waiting: VecDeque::new(), page_size, environment, foreign: 0 })
     }
 }
 
 impl Feed for Events {
     fn drain(&mut self, take: &mut dyn FnMut(News<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+        let (page_size, environment) = (self.page_size, self.environment);
         let (waiting, foreign) = (&mut self.waiting, &mut self.foreign);
         self.ring.take(|record| {
-            let happening = match layout::parse(record, self.page_size) {
+            let happening = match layout::parse(record, page_size, environment) {
                 Some(Record::Fork(fork)) => Happening::Fork(fork),
                 Some(Record::Exit(exit)) => Happening::Exit(exit),
                 Some(Record::Exec(exec, argued)) => Happening::Exec(whole(exec, argued, waiting)),
