@@ -225,18 +225,14 @@ int on_exec(u64 *arguments)
     return 0;
 }
 
-/* The last thread that ends ends the process. Two that end together may both look like it; the reader takes the first. */
-SEC("tp_btf/sched_process_exit")
-int on_exit(u64 *arguments)
+/* The last thread that ends ends the process. */
+INLINE void ended(struct task_struct *task)
 {
-    struct task_struct *task = (void *)arguments[0], *leader = task->group_leader;
+    struct task_struct *leader = task->group_leader;
     struct signal_struct *signal = task->signal;
     struct exit_event event = {};
-    count(BEAT_EXIT);
-    if (signal->live.counter != 0)
-        return 0;
     if (!describe(&event.who, leader))
-        return 0;
+        return;
     event.cpu = signal->sum_sched_runtime + task->se.sum_exec_runtime;
     if (leader != task)
         event.cpu += leader->se.sum_exec_runtime;
@@ -244,5 +240,26 @@ int on_exit(u64 *arguments)
     event.code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
     begin(&event.header, EXIT);
     count(tell(&event, sizeof(event)) ? LOST_EXIT : TOLD_EXIT);
+}
+
+/* Where the tracepoint says which thread is the last: Linux 6.18 does, 6.12 does not and refuses this program. */
+SEC("tp_btf/sched_process_exit")
+int on_last_exit(u64 *arguments)
+{
+    count(BEAT_EXIT);
+    if ((bool)arguments[1])
+        ended((void *)arguments[0]);
+    return 0;
+}
+
+/* Everywhere else the number of those that go on does. Two that end together may both look like the last; the reader takes
+ * the first. */
+SEC("tp_btf/sched_process_exit")
+int on_exit(u64 *arguments)
+{
+    struct task_struct *task = (void *)arguments[0];
+    count(BEAT_EXIT);
+    if (!task->signal->live.counter)
+        ended(task);
     return 0;
 }

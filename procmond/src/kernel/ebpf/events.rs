@@ -12,9 +12,12 @@ use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// The program, the tracepoint that it is attached to.
-const PROGRAMS: [(&str, &str); 3] =
-    [("on_exec", "sched_process_exec"), ("on_exit", "sched_process_exit"), ("on_fork", "sched_process_fork")];
+/// The programs, of which the first that this kernel takes is attached to the tracepoint.
+const PROGRAMS: [(&[&str], &str); 3] = [
+    (&["on_exec"], "sched_process_exec"),
+    (&["on_last_exit", "on_exit"], "sched_process_exit"),
+    (&["on_fork"], "sched_process_fork"),
+];
 
 /// What is counted, in the order of `enum counter`, and how its gap is told.
 const LOSSES: [(&str, &str); 5] = [
@@ -64,9 +67,17 @@ impl Events {
             .map_max_entries("BUFFERS", processors)
             .load(object::EVENTS)
             .map_err(object_error)?;
-        for (name, place) in PROGRAMS {
-            let program = program(&mut programs, name)?;
-            attach(program, Place::Tracepoint(place), types).map_err(|error| program_error(name, place, error))?;
+        for (names, place) in PROGRAMS {
+            let mut attached = Ok(());
+            for name in names {
+                let program = program(&mut programs, name)?;
+                attached =
+                    attach(program, Place::Tracepoint(place), types).map_err(|error| program_error(name, place, error));
+                if attached.is_ok() {
+                    break;
+                }
+            }
+            attached?;
         }
         let ring = Ring::of(programs, "EVENTS", "COUNTERS")?;
         let &Options { page_size, environment, .. } = options;
