@@ -13,13 +13,12 @@ char LICENSE[] SEC("license") = "GPL";
 /* Set before loading. */
 volatile const u32 MAX_ARGUMENTS = 262144;
 volatile const u32 WANT_ENVIRONMENT = 1;
-volatile const u32 FORKS = 1;
 
 enum kind { FORK = 1, EXEC = 2, EXIT = 3, MORE_ARGUMENTS = 4 };
 
 /* What COUNTERS counts. */
 enum counter {
-    LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK, TOLD_FORK, TOLD_EXEC, TOLD_EXIT,
+    LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK,
     /* Calls of the programs, of threads too: who begins and ends a thread sees whether they are still there. */
     BEAT_FORK, BEAT_EXIT,
     COUNTER_KINDS
@@ -102,7 +101,7 @@ int on_fork(u64 *arguments)
     struct task_struct *child = (void *)arguments[1];
     struct fork_event event = {};
     count(BEAT_FORK);
-    if (!FORKS || child->pid != child->tgid)
+    if (child->pid != child->tgid)
         return 0;
     if (!describe(&event.who, child))
         return 0;
@@ -113,7 +112,8 @@ int on_fork(u64 *arguments)
     event.original = number_of(original->thread_pid);
     event.original_start = event.original ? original->start_boottime : 0;
     begin(&event.header, FORK);
-    count(tell(&event, sizeof(event)) ? LOST_FORK : TOLD_FORK);
+    if (tell(&event, sizeof(event)))
+        count(LOST_FORK);
     return 0;
 }
 
@@ -221,7 +221,8 @@ int on_exec(u64 *arguments)
     event->environment_here = part(buffer, &begun);
     append_memory(buffer, mm->arg_start, argument_bytes);
     event->arguments_here = part(buffer, &begun);
-    count(tell(event, filled(buffer)) ? LOST_EXEC : TOLD_EXEC);
+    if (tell(event, filled(buffer)))
+        count(LOST_EXEC);
     return 0;
 }
 
@@ -239,7 +240,8 @@ INLINE void ended(struct task_struct *task)
     event.max_resident_pages = signal->maxrss;
     event.code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
     begin(&event.header, EXIT);
-    count(tell(&event, sizeof(event)) ? LOST_EXIT : TOLD_EXIT);
+    if (tell(&event, sizeof(event)))
+        count(LOST_EXIT);
 }
 
 /* Where the tracepoint says which thread is the last: Linux 6.18 does, 6.12 does not and refuses this program. */
