@@ -98,14 +98,15 @@ impl<'a> Pass<'a> {
         self.told
     }
 
-    /// Tells the end of every process that this scan, which has come to its end, did not meet, and the rest of the snapshot.
-    pub(crate) fn finish(self) -> Result<(), Interrupted> {
+    /// Tells the end of every process that this scan, which has come to its end, did not meet and that is not hidden from it,
+    /// and the rest of the snapshot.
+    pub(crate) fn finish(self, is_hidden: impl Fn(u32) -> bool) -> Result<(), Interrupted> {
         let Self { boot, table, scan, tell, snapshot, beside, .. } = self;
         if let Some(part) = snapshot.and_then(|mut parts| parts.rest()) {
             tell(part)?;
         }
         let last = if beside.is_some() { scan.saturating_sub(1) } else { scan };
-        for pid in table.not_met_since(last) {
+        for pid in table.not_met_since(last).into_iter().filter(|pid| !is_hidden(*pid)) {
             if let Some(known) = table.get(pid) {
                 tell(inferred_exit(boot, pid, known))?;
             }

@@ -171,8 +171,9 @@ impl Table {
         self.known.get_mut(&pid)
     }
 
-    /// Takes note of a process, or of what is new about one that is known.
+    /// Takes note of a process that runs, or of what is new about one that is known.
     pub(crate) fn put(&mut self, pid: u32, known: Known) {
+        self.ended.remove(pid, known.start_ticks);
         let mut known = match self.remove(pid) {
             Some(before) => known.after(before),
             None => known,
@@ -223,6 +224,17 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_of_which_more_is_told_has_not_ended() {
+        let mut table = Table::default();
+        let known = || Known { start_ticks: 7, ..Known::default() };
+        table.put(1, known());
+        table.end(1);
+        assert!(table.has_ended(1, 7));
+        table.put(1, known());
+        assert!(!table.has_ended(1, 7));
+    }
 
     #[test]
     fn text_past_the_budget_is_not_kept_and_leaves_with_its_process() {

@@ -17,7 +17,7 @@ pub(crate) enum News<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Happening<'a> {
     /// It began, as a copy of another one.
-    Fork(Who<'a>),
+    Fork(Fork<'a>),
     /// It runs another program from now on.
     Exec(Box<Exec<'a>>),
     /// It ended.
@@ -74,6 +74,14 @@ pub(crate) struct Who<'a> {
     /// As in `/proc/PID/stat`.
     pub(crate) tty: u32,
     pub(crate) name: &'a [u8],
+}
+
+/// A process that began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fork<'a> {
+    pub(crate) who: Who<'a>,
+    /// Whose copy it is, and when that began; `None` for one outside of our namespace. Not always its parent.
+    pub(crate) original: Option<(u32, u64)>,
 }
 
 /// A program that a process began to run.

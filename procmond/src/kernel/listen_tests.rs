@@ -24,6 +24,7 @@ const LATE: u64 = u64::MAX / TICK;
 struct Fake {
     parts: VecDeque<Result<Vec<News<'static>>, FeedError>>,
     silent: bool,
+    uncounted: bool,
 }
 
 impl Feed for Fake {
@@ -34,8 +35,8 @@ impl Feed for Fake {
         Ok(())
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
-        Vec::new()
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
+        if self.uncounted { Err(FeedError(io::Error::other("the counters are gone"))) } else { Ok(Vec::new()) }
     }
 
     fn is_alive(&mut self) -> bool {
@@ -48,11 +49,11 @@ impl Feed for Fake {
 }
 
 fn gives(news: Vec<News<'static>>) -> Fake {
-    Fake { parts: [Ok(news)].into(), silent: false }
+    Fake { parts: [Ok(news)].into(), ..Fake::default() }
 }
 
 fn breaks() -> Fake {
-    Fake { parts: [Err(FeedError(io::Error::other("the socket is gone")))].into(), silent: false }
+    Fake { parts: [Err(FeedError(io::Error::other("the socket is gone")))].into(), ..Fake::default() }
 }
 
 /// A listener on a host with one process, 7, that began late.
@@ -194,6 +195,17 @@ fn a_feed_that_fell_silent_has_ended() {
         host.now += ALIVE_EVERY;
         assert_eq!((host.hear(), host.hears()), (vec![], true));
     }
+}
+
+#[test]
+fn a_feed_whose_losses_cannot_be_known_has_ended() {
+    let mut host = Host::new(Fake { uncounted: true, ..gives(vec![exec()]) }, None, "ebpf");
+    let told = host.hear();
+    assert_eq!(words(&told), [(EventType::Exec, 5, "ebpf")]);
+    let reason = "ebpf has ended: the kernel's events cannot be read any more: the counters are gone";
+    assert_eq!((gap(&told[1..]).kind.as_str(), gap(&told[1..]).reason.as_str()), ("source_lost", reason));
+    assert_eq!(host.mode(), ("poll", reason.to_owned()));
+    assert_eq!(host.hear(), [], "told once");
 }
 
 /// The columns with a value, of those that a notice knows nothing of.

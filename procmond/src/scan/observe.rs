@@ -13,6 +13,11 @@ pub trait ProcessCollector {
     ///
     /// After an error nothing is known about the processes that were not shown.
     fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError>;
+
+    /// Whether a process with this pid may run that was not shown.
+    fn hides(&self, _pid: u32) -> bool {
+        false
+    }
 }
 
 /// Looks at single processes.
