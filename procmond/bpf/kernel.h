@@ -212,7 +212,8 @@ struct tcp_sock { u64 bytes_received, bytes_sent, bytes_retrans; };
 /* What a task has in memory: since 6.2 counters of which each processor holds a part back, before that plain ones. */
 struct percpu_counter { s64 count; };
 struct mm_struct___counters { struct percpu_counter rss_stat[4]; };
-struct mm_rss_stat { s64 count[4]; };
+struct atomic_count { s64 counter; };
+struct mm_rss_stat { struct atomic_count count[4]; };
 struct mm_struct___early { struct mm_rss_stat rss_stat; };
 
 struct seq_file;
