@@ -184,14 +184,16 @@ impl Visitor for Pass<'_> {
             let (event_time, usage) = (self.exec.unwrap_or(record.collection_time), record.cpu_usage);
             // The event takes the record; what the table keeps of it is a small part.
             let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
-            let replaced = (event_type == EventType::Seen).then(|| without_unlike(&mut record)).flatten();
+            let is_first = event_type == EventType::Seen;
+            let kept = Known { seen_exec: glance.exec_id.filter(|_| is_first), ..kept };
+            let replaced = is_first.then(|| without_unlike(&mut record)).flatten();
             (self.tell)(event(event_type, event_time, record))?;
             if let Some(record) = replaced {
                 (self.tell)(event(EventType::Changed, event_time, record))?;
             }
             self.table.put(glance.pid, kept);
             self.told = true;
-            if event_type == EventType::Seen {
+            if is_first {
                 // Of all others the first look was enough.
                 self.note_use(glance, usage)?;
             }

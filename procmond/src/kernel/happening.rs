@@ -64,6 +64,8 @@ pub(crate) struct Who<'a> {
     /// 0 for none in our namespace.
     pub(crate) parent: u32,
     pub(crate) parent_start: Option<u64>,
+    /// Grows with every program that the process begins; a fork begins with its original's.
+    pub(crate) exec_id: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) euid: u32,

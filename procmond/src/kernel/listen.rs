@@ -241,3 +241,7 @@ impl<C: Look> Meanwhile<C> for Listening {
 #[cfg(test)]
 #[path = "listen_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "meeting_tests.rs"]
+mod meeting_tests;

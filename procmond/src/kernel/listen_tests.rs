@@ -4,7 +4,7 @@ use super::*;
 use crate::boot::Boot;
 use crate::hashing::{FileDigester, Hashes};
 use crate::kernel::heard::ALIVE_EVERY;
-use crate::kernel::{Act, Exec, Feed, FeedError, Noticed, Standby, Who};
+use crate::kernel::{Act, Exec, Feed, FeedError, Fork, Noticed, Standby, Who};
 use crate::mask::Masker;
 use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess};
@@ -162,6 +162,23 @@ fn what_stands_by_takes_over_from_a_feed_that_fails() {
         "what the second one tells is told as its own"
     );
     assert_eq!(words(&host.scan()), [], "scans leave the rest to it");
+}
+
+#[test]
+fn a_scan_between_a_fork_and_its_execs_swallows_none() {
+    let who = |name| Who { pid: 7, start: u64::MAX, parent: 1, parent_start: Some(TICK), name, ..Who::default() };
+    let exec = |name, exec_id| {
+        let who = Who { exec_id, ..who(name) };
+        News::Happened(Happening::Exec(Box::new(Exec { who, path: b"/bin/program".to_vec(), ..Exec::default() })))
+    };
+    let fork = News::Happened(Happening::Fork(Fork { who: who(b"sh"), original: None }));
+    let parts = [vec![fork], vec![exec(b"sh", 1), exec(b"web", 2)], vec![exec(b"web", 3)]];
+    let mut host = Host::new(Fake { parts: parts.map(Ok).into(), silent: false, uncounted: false }, None, "ebpf");
+    assert_eq!(words(&host.scan()), [], "what began since is left to the feed");
+    assert_eq!(words(&host.hear()), [(EventType::Fork, 7, "ebpf")]);
+    assert_eq!(words(&host.scan()), [(EventType::Changed, 7, "ebpf")], "it runs its second program by now");
+    assert_eq!(words(&host.hear()), [(EventType::Exec, 7, "ebpf"); 2]);
+    assert_eq!(words(&host.hear()), [(EventType::Exec, 7, "ebpf")]);
 }
 
 #[test]

@@ -115,6 +115,8 @@ pub struct Glance<'a> {
     pub program: Result<&'a [u8], Unreadable>,
     /// Whether something has come to be known of it that its last record could not say.
     pub news: bool,
+    /// Which of its programs it runs, where the kernel says: grows with every program that the process begins.
+    pub exec_id: Option<u64>,
 }
 
 impl Glance<'_> {

@@ -156,7 +156,7 @@ impl Teller {
         let digest = digest(exec, arguments);
         let before = scene.table.get(who.pid);
         let users = before.and_then(users_of);
-        if before.is_some_and(|known| is_told(known, at, digest)) {
+        if before.is_some_and(|known| known.was_seen_with(who.exec_id, digest)) {
             return self.gained(exec, users, scene, tell);
         }
         let (ppid, parent_start) = match before {
@@ -218,13 +218,6 @@ impl Teller {
     }
 }
 
-/// Whether a look at the process, by a scan, has told this image already: it came after the exec, or saw the same.
-fn is_told(known: &Known, at: i64, digest: u64) -> bool {
-    /// So long after the look an exec of the very same command may still be the one that it saw.
-    const SAME_LOOK_NS: i64 = 100_000_000;
-    known.looked_at >= at || (known.looked_at.saturating_add(SAME_LOOK_NS) >= at && known.glance == digest)
-}
-
 /// What the first look of a scan would find.
 fn digest(exec: &Exec<'_>, arguments: &[u8]) -> u64 {
     let who = &exec.who;
@@ -247,7 +240,7 @@ fn begins(pid: u32, start_ticks: u64, scene: &mut Scene<'_>, tell: &mut Tell<'_>
 /// A copy is what the original was, until it says otherwise.
 fn copied(original: Option<(u32, u64)>, at: i64, scene: &Scene<'_>) -> Known {
     let original = original.and_then(|(pid, start)| scene.table.find(pid, start)).cloned().unwrap_or_default();
-    Known { cpu_ticks: 0, cpu_at: at, scan: scene.scan, looked_at: 0, ..original }
+    Known { cpu_ticks: 0, cpu_at: at, scan: scene.scan, seen_exec: None, ..original }
 }
 
 /// Another process had the pid, and its end was lost.

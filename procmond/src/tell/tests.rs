@@ -1,5 +1,7 @@
 //! What happens, made up by a test, and what is told of it.
 
+mod meeting;
+
 use super::*;
 use crate::hashing::{FileDigester, Hashes, held_back};
 use crate::kernel::Who;
@@ -21,6 +23,7 @@ struct Host {
     teller: Teller,
     table: Table,
     crowded: bool,
+    clock: i64,
 }
 
 impl Host {
@@ -31,14 +34,15 @@ impl Host {
     fn hashing(hashes: Hashes) -> Self {
         let hashes = ImageHashes { hashes, predecessors: Predecessors::shared(50) };
         let variables = watch::channel(Arc::from(["LD_PRELOAD".to_owned()])).1;
-        Self { teller: Teller::new(Masker::new(&[]), variables, hashes, 64), table: Table::default(), crowded: false }
+        let teller = Teller::new(Masker::new(&[]), variables, hashes, 64);
+        Self { teller, table: Table::default(), crowded: false, clock: CLOCK }
     }
 
     /// The events that come of it.
     fn hear(&mut self, happening: Happening<'_>) -> Vec<(EventType, ProcessRecord)> {
         let mut told = Vec::new();
-        let crowded = self.crowded;
-        let mut scene = Scene { boot: &BOOT, table: &mut self.table, scan: 1, source: "ebpf", clock: CLOCK, crowded };
+        let &mut Self { crowded, clock, .. } = self;
+        let mut scene = Scene { boot: &BOOT, table: &mut self.table, scan: 1, source: "ebpf", clock, crowded };
         let mut tell = |item| {
             let Item::Process(event) = item else { panic!("{item:?}") };
             told.push((event.event_type(), event.process.unwrap()));
@@ -181,20 +185,6 @@ fn long_arguments_are_cut_and_secrets_masked() {
     assert_eq!(end.platform_data["masked"], "command_line");
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 2), b"/bin/echo", &[b'x'; 100]));
     assert_eq!((run.command_line.map(|line| line.len()), run.command_line_truncated), (Some(64), Some(true)));
-}
-
-#[test]
-fn what_a_scan_has_told_already_is_not_told_again() {
-    let mut host = Host::new();
-    let told_at = CLOCK + 20 * TICK.cast_signed();
-    let known = Known { start_ticks: 1, looked_at: told_at, ..Known::default() };
-    host.table.put(5, known);
-    assert_eq!(host.hear(exec(who(5, 1, (1, 1), 19), b"/bin/a", b"a\0")), [], "the scan came later");
-    assert_eq!(host.hear(fork(who(5, 1, (1, 1), 1))), []);
-    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 21), b"/bin/b", b"b\0"));
-    assert_eq!(kind, EventType::Exec);
-    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 22), b"/bin/b", b"b\0"));
-    assert_eq!(kind, EventType::Exec, "what an event told is told as often as it happens");
 }
 
 #[test]

@@ -71,15 +71,15 @@ pub(super) const WHO: usize = 88;
 /// A `struct who`, and the flags of the task.
 pub(super) fn who<'a>(cursor: &mut Cursor<'a>, at: u64) -> Option<(Who<'a>, u32)> {
     let (start, parent_start) = (cursor.u64()?, cursor.u64()?);
-    let _image = cursor.u64()?;
+    let exec_id = cursor.u64()?;
     let [pid, parent, uid, gid, euid, egid, login, audit_session, session, tty, flags, _] = cursor.u32s()?;
     let name = cursor.take(16)?;
     let name = &name[..name.iter().position(|byte| *byte == 0).unwrap_or(name.len())];
     let set = |number| Some(number).filter(|number| *number != UNSET);
     let parent_start = (parent != 0).then_some(parent_start);
-    let (login, audit_session) = (set(login), set(audit_session));
+    let audited = Who { login: set(login), audit_session: set(audit_session), ..Who::default() };
     let who =
-        Who { at, pid, start, parent, parent_start, uid, gid, euid, egid, login, audit_session, session, tty, name };
+        Who { at, pid, start, parent, parent_start, exec_id, uid, gid, euid, egid, session, tty, name, ..audited };
     Some((who, flags))
 }
 
