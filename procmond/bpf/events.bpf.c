@@ -13,13 +13,12 @@ char LICENSE[] SEC("license") = "GPL";
 /* Set before loading. */
 volatile const u32 MAX_ARGUMENTS = 262144;
 volatile const u32 WANT_ENVIRONMENT = 1;
-volatile const u32 FORKS = 1;
 
 enum kind { FORK = 1, EXEC = 2, EXIT = 3, MORE_ARGUMENTS = 4 };
 
 /* What COUNTERS counts. */
 enum counter {
-    LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK, TOLD_FORK, TOLD_EXEC, TOLD_EXIT,
+    LOST_FORK, LOST_EXEC, LOST_EXIT, LOST_ARGUMENTS, SHED_FORK,
     /* Calls of the programs, of threads too: who begins and ends a thread sees whether they are still there. */
     BEAT_FORK, BEAT_EXIT,
     COUNTER_KINDS
@@ -48,7 +47,8 @@ struct {
 /* 16 bytes. */
 struct header { u32 kind, cpu; u64 time; };
 
-struct fork_event { struct header header; struct who who; };
+/* Of whom the child is a copy; with CLONE_PARENT that is not its parent. */
+struct fork_event { struct header header; struct who who; u64 original_start; u32 original, unused; };
 
 /* A part of the arguments that does not fit the event, told before it; `at` counts from their beginning. */
 struct more_event { struct header header; u64 start; u32 pid, at; };
@@ -97,10 +97,11 @@ INLINE long tell(void *data, u64 size)
 SEC("tp_btf/sched_process_fork")
 int on_fork(u64 *arguments)
 {
+    struct task_struct *original = ((struct task_struct *)arguments[0])->group_leader;
     struct task_struct *child = (void *)arguments[1];
     struct fork_event event = {};
     count(BEAT_FORK);
-    if (!FORKS || child->pid != child->tgid)
+    if (child->pid != child->tgid)
         return 0;
     if (!describe(&event.who, child))
         return 0;
@@ -108,8 +109,11 @@ int on_fork(u64 *arguments)
         count(SHED_FORK);
         return 0;
     }
+    event.original = number_of(original->thread_pid);
+    event.original_start = event.original ? original->start_boottime : 0;
     begin(&event.header, FORK);
-    count(tell(&event, sizeof(event)) ? LOST_FORK : TOLD_FORK);
+    if (tell(&event, sizeof(event)))
+        count(LOST_FORK);
     return 0;
 }
 
@@ -217,28 +221,47 @@ int on_exec(u64 *arguments)
     event->environment_here = part(buffer, &begun);
     append_memory(buffer, mm->arg_start, argument_bytes);
     event->arguments_here = part(buffer, &begun);
-    count(tell(event, filled(buffer)) ? LOST_EXEC : TOLD_EXEC);
+    if (tell(event, filled(buffer)))
+        count(LOST_EXEC);
     return 0;
 }
 
-/* The last thread that ends ends the process. Two that end together may both look like it; the reader takes the first. */
-SEC("tp_btf/sched_process_exit")
-int on_exit(u64 *arguments)
+/* The last thread that ends ends the process. */
+INLINE void ended(struct task_struct *task)
 {
-    struct task_struct *task = (void *)arguments[0], *leader = task->group_leader;
+    struct task_struct *leader = task->group_leader;
     struct signal_struct *signal = task->signal;
     struct exit_event event = {};
-    count(BEAT_EXIT);
-    if (signal->live.counter != 0)
-        return 0;
     if (!describe(&event.who, leader))
-        return 0;
+        return;
     event.cpu = signal->sum_sched_runtime + task->se.sum_exec_runtime;
     if (leader != task)
         event.cpu += leader->se.sum_exec_runtime;
     event.max_resident_pages = signal->maxrss;
     event.code = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code : leader->exit_code;
     begin(&event.header, EXIT);
-    count(tell(&event, sizeof(event)) ? LOST_EXIT : TOLD_EXIT);
+    if (tell(&event, sizeof(event)))
+        count(LOST_EXIT);
+}
+
+/* Where the tracepoint says which thread is the last: Linux 6.18 does, 6.12 does not and refuses this program. */
+SEC("tp_btf/sched_process_exit")
+int on_last_exit(u64 *arguments)
+{
+    count(BEAT_EXIT);
+    if ((bool)arguments[1])
+        ended((void *)arguments[0]);
+    return 0;
+}
+
+/* Everywhere else the number of those that go on does. Two that end together may both look like the last; the reader takes
+ * the first. */
+SEC("tp_btf/sched_process_exit")
+int on_exit(u64 *arguments)
+{
+    struct task_struct *task = (void *)arguments[0];
+    count(BEAT_EXIT);
+    if (!task->signal->live.counter)
+        ended(task);
     return 0;
 }

@@ -71,9 +71,9 @@ INLINE void use_memory(struct process *process, struct mm_struct *mm)
     } else {
         struct mm_struct___early *early = (void *)mm;
         s64 files = 0, anonymous = 0, shared = 0;
-        READ(files, early, rss_stat.count[0]);
-        READ(anonymous, early, rss_stat.count[1]);
-        READ(shared, early, rss_stat.count[3]);
+        READ(files, early, rss_stat.count[0].counter);
+        READ(anonymous, early, rss_stat.count[1].counter);
+        READ(shared, early, rss_stat.count[3].counter);
         process->resident_pages = positive(files) + positive(anonymous) + positive(shared);
     }
 }

@@ -28,7 +28,6 @@ static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, u64 flags) = (void *)2;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
-static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 struct task_struct;
 static struct task_struct *(*const bpf_get_current_task_btf)(void) = (void *)158;
 static long (*const bpf_probe_read_user)(void *to, u32 size, const void *from) = (void *)112;
@@ -38,20 +37,14 @@ static u64 (*const bpf_ktime_get_boot_ns)(void) = (void *)125;
 static long (*const bpf_seq_write)(void *seq, const void *data, u32 size) = (void *)127;
 static void *(*const bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
-static void (*const bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
 static long (*const bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static u64 (*const bpf_ringbuf_query)(void *ring, u64 what) = (void *)134;
-static long (*const bpf_d_path)(void *path, char *to, u32 size) = (void *)147;
-static long (*const bpf_copy_from_user)(void *to, u32 size, const void *from) = (void *)148;
 static long (*const bpf_copy_from_user_task)(void *to, u32 size, const void *from, void *task, u64 flags) = (void *)191;
 
-#define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
-#define BPF_MAP_TYPE_PERCPU_ARRAY 6
 #define BPF_MAP_TYPE_LRU_HASH 9
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_RB_NO_WAKEUP 1
-#define BPF_RB_FORCE_WAKEUP 2
 #define BPF_RB_AVAIL_DATA 0
 #define BPF_RB_RING_SIZE 1
 
@@ -157,7 +150,6 @@ struct signal_struct {
     int group_exit_code;
     unsigned long maxrss;
     u64 sum_sched_runtime;
-    u64 utime, stime;
 };
 
 struct sched_entity { u64 sum_exec_runtime; };
@@ -220,7 +212,8 @@ struct tcp_sock { u64 bytes_received, bytes_sent, bytes_retrans; };
 /* What a task has in memory: since 6.2 counters of which each processor holds a part back, before that plain ones. */
 struct percpu_counter { s64 count; };
 struct mm_struct___counters { struct percpu_counter rss_stat[4]; };
-struct mm_rss_stat { s64 count[4]; };
+struct atomic_count { s64 counter; };
+struct mm_rss_stat { struct atomic_count count[4]; };
 struct mm_struct___early { struct mm_rss_stat rss_stat; };
 
 struct seq_file;

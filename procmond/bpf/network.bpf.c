@@ -18,7 +18,7 @@ enum kind { CONNECT = 1, CONNECT_FAILED = 2, ACCEPT = 3, LISTEN = 4, CLOSE = 5 }
 /* How it is known whose it is. */
 enum known_by { NOT_KNOWN, BY_ACT, BY_USE, BY_LISTENER };
 /* What COUNTERS counts. */
-enum counter { LOST, TOLD, COUNTER_KINDS };
+enum counter { LOST, COUNTER_KINDS };
 enum state { ESTABLISHED = 1, SYN_SENT = 2, SYN_RECV = 3, FIN_WAIT1 = 4, CLOSED = 7, LISTENING = 10 };
 enum progress { CONNECTING, NOT_ACCEPTED, OPEN };
 
@@ -158,7 +158,8 @@ INLINE void tell(struct sock *sock, u32 kind, struct entry *entry)
         if (flags & (1UL << SOCK_DONE) && told.received)
             told.received--;
     }
-    count(bpf_ringbuf_output(&CONNECTIONS, &told, sizeof(told), BPF_RB_NO_WAKEUP) ? LOST : TOLD);
+    if (bpf_ringbuf_output(&CONNECTIONS, &told, sizeof(told), BPF_RB_NO_WAKEUP))
+        count(LOST);
 }
 
 NOINLINE bool describe_current(struct who *who)

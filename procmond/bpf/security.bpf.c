@@ -20,7 +20,7 @@ volatile const u32 OWN_PID = 0;
 
 enum kind { CREDENTIALS = 1, PTRACE = 2, MODULE_LOAD = 3, BPF_LOAD = 4, MEMORY_EXEC = 5 };
 /* What COUNTERS counts. */
-enum counter { LOST, TOLD, COUNTER_KINDS };
+enum counter { LOST, KEPT_BACK, COUNTER_KINDS };
 
 #define PTRACE_MODE_ATTACH 2
 #define PROT_WRITE 2
@@ -47,9 +47,14 @@ struct {
 } ACT_COUNTERS SEC(".maps");
 
 /* Runtimes that compile as they run make memory executable all the time, and debuggers reach into memory: told is the first
- * of a second, with how many there were since the one before. */
-struct subject { u32 kind, pid, target, how; };
-struct recent { u64 at, kept_back; };
+ * of a second, with how many there were since the one before. The reader tells the rest, where none comes any more, and
+ * finds by KEPT_BACK what this map has forgotten. 40 bytes. */
+struct subject {
+    /* When the process began, and the file where there is one. */
+    u64 start, inode;
+    u32 kind, pid, target, how, device, unused;
+};
+struct recent { u64 at, last, kept_back; };
 struct {
     UINT(type, BPF_MAP_TYPE_LRU_HASH);
     UINT(max_entries, 4096);
@@ -59,7 +64,7 @@ struct {
 
 struct header { u32 kind, cpu; u64 time; };
 
-/* 232 bytes, then text. It is made in the ring, where it has room for the longest text: some hundred fit. */
+/* 272 bytes, then text. It is made in the ring, where it has room for the longest text: some hundred fit. */
 struct act {
     struct header header;
     struct who who;
@@ -69,6 +74,8 @@ struct act {
     /* CREDENTIALS: old and new uid, old and new euid. PTRACE: 1 where the target asked for it. BPF_LOAD: type, instructions.
      * MEMORY_EXEC: protection, 1 where it is a new mapping. */
     u32 numbers[4];
+    /* What it was kept back by; of other kinds zeroes. */
+    struct subject subject;
     /* Names of a path from its end, or a string: each ended by NUL. */
     struct buffer object;
 };
@@ -94,6 +101,7 @@ INLINE struct act *begin(u32 kind, const struct who *who)
     act->who = *who;
     __builtin_memset(&act->target, 0, sizeof(act->target));
     __builtin_memset(act->numbers, 0, sizeof(act->numbers));
+    __builtin_memset(&act->subject, 0, sizeof(act->subject));
     act->count = 1;
     fill(&act->object, 0);
     return act;
@@ -102,21 +110,21 @@ INLINE struct act *begin(u32 kind, const struct who *who)
 INLINE void tell(struct act *act)
 {
     bpf_ringbuf_submit(act, BPF_RB_NO_WAKEUP);
-    count(TOLD);
 }
 
 /* How many acts like it this one stands for; 0 where it is to be kept back. */
-INLINE u64 stands_for(u32 kind, u32 pid, u32 target, u32 how)
+INLINE u64 stands_for(const struct subject *subject)
 {
-    struct subject subject = { .kind = kind, .pid = pid, .target = target, .how = how };
-    struct recent first = { .at = bpf_ktime_get_boot_ns() }, *recent = bpf_map_lookup_elem(&RECENT, &subject);
+    struct recent first = { .at = bpf_ktime_get_boot_ns() }, *recent = bpf_map_lookup_elem(&RECENT, subject);
     u64 kept_back;
     if (!recent) {
-        bpf_map_update_elem(&RECENT, &subject, &first, 0);
+        bpf_map_update_elem(&RECENT, subject, &first, 0);
         return 1;
     }
     if (first.at - recent->at < SECOND) {
+        recent->last = first.at;
         __sync_fetch_and_add(&recent->kept_back, 1);
+        count(KEPT_BACK);
         return 0;
     }
     kept_back = recent->kept_back;
@@ -177,18 +185,25 @@ int fexit_credentials(u64 *arguments)
 INLINE void trace(struct task_struct *tracer, struct task_struct *target, u32 asked_for)
 {
     struct who who = {}, whom = {};
+    struct subject subject = {};
     struct act *act;
     u64 count;
     if (tracer == target || !describe_task(&who, tracer))
         return;
     /* Outside of our namespace it has no number. */
     describe_task(&whom, target);
-    count = stands_for(PTRACE, who.pid, whom.pid, asked_for);
+    subject.start = who.start;
+    subject.kind = PTRACE;
+    subject.pid = who.pid;
+    subject.target = whom.pid;
+    subject.how = asked_for;
+    count = stands_for(&subject);
     if (!count)
         return;
     act = begin(PTRACE, &who);
     if (!act)
         return;
+    act->subject = subject;
     act->target = whom;
     act->count = count;
     act->numbers[0] = asked_for;
@@ -296,17 +311,31 @@ int fentry_bpf(u64 *arguments)
 NOINLINE void memory(struct file *file, u32 protection, u32 mapped)
 {
     struct who who = {};
+    struct subject subject = {};
     struct path path = {};
     struct act *act;
     u64 count;
     if (!describe_current(&who))
         return;
-    count = stands_for(MEMORY_EXEC, who.pid, 0, mapped);
+    subject.start = who.start;
+    subject.kind = MEMORY_EXEC;
+    subject.pid = who.pid;
+    subject.how = mapped;
+    if (file) {
+        struct inode *inode = NULL;
+        struct super_block *device = NULL;
+        READ(inode, file, f_inode);
+        READ(subject.inode, inode, i_ino);
+        READ(device, inode, i_sb);
+        READ(subject.device, device, s_dev);
+    }
+    count = stands_for(&subject);
     if (!count)
         return;
     act = begin(MEMORY_EXEC, &who);
     if (!act)
         return;
+    act->subject = subject;
     act->count = count;
     act->numbers[0] = protection;
     act->numbers[1] = mapped;

@@ -78,7 +78,8 @@ fn tasks(config: &Config, boot: &Boot, hashes: Hashes, snapshots: Desk, reload: 
 }
 
 fn scanner(config: &Config, boot: Boot, variables: VariableNames) -> Result<Scanner<HostProc>, OpenError> {
-    let scanner = Scanner::new(HostProc::open(Path::new(PROC))?, boot, config.procmond.max_command_line_bytes);
+    let proc = HostProc::open(Path::new(PROC))?.narrowed(View::of_this_process().is_narrowed());
+    let scanner = Scanner::new(proc, boot, config.procmond.max_command_line_bytes);
     Ok(scanner.masking(setup::masker(&config.procmond)).collecting(variables))
 }
 

@@ -30,6 +30,11 @@ impl View {
         }
     }
 
+    /// `/proc` hides processes of others from this one.
+    pub(crate) fn is_narrowed(&self) -> bool {
+        !self.privileged && !self.hiding.is_empty()
+    }
+
     /// What cannot be seen.
     pub(crate) fn limitations(&self) -> Vec<String> {
         let mut limitations = Vec::new();
@@ -39,7 +44,7 @@ impl View {
                  processes may not be readable"
                     .to_owned(),
             );
-            if !self.hiding.is_empty() {
+            if self.is_narrowed() {
                 let options = self.hiding.join(",");
                 limitations.push(format!("/proc is mounted with {options}: other users' processes are hidden"));
             }
@@ -59,10 +64,10 @@ mod tests {
     fn each_limit_is_told_and_only_where_it_holds() {
         let hiding = vec!["hidepid=2".to_owned()];
         let root = View { privileged: true, whole_host: true, hiding: hiding.clone() };
-        assert!(root.limitations().is_empty(), "hidepid hides nothing from the privileged");
+        assert!(root.limitations().is_empty() && !root.is_narrowed(), "hidepid hides nothing from the privileged");
         let user = View { privileged: false, whole_host: true, hiding };
         let [readable, hidden] = &user.limitations()[..] else { panic!("{:?}", user.limitations()) };
-        assert!(readable.contains("other users'") && hidden.contains("hidepid=2"));
+        assert!(readable.contains("other users'") && hidden.contains("hidepid=2") && user.is_narrowed());
         let contained = View { privileged: true, whole_host: false, hiding: Vec::new() };
         assert!(contained.limitations()[0].contains("PID namespace"));
     }

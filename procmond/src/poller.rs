@@ -92,15 +92,17 @@ impl<C: ProcessCollector> Poller<C> {
     }
 
     /// What is told from now on belongs to this epoch. In another one than before, nothing counts as told: the next scan is
-    /// a full one.
-    pub(crate) fn tell_in(&mut self, epoch: Epoch) {
-        if self.epoch != epoch.0 {
-            if self.finished.take().is_some() {
-                tracing::info!(%epoch, "what was told before may be lost; running processes are told again");
-            }
-            self.table = Table::default();
-            self.epoch = epoch.0.to_vec();
+    /// a full one. True where that is so.
+    pub(crate) fn tell_in(&mut self, epoch: Epoch) -> bool {
+        if self.epoch == epoch.0 {
+            return false;
         }
+        if self.finished.take().is_some() {
+            tracing::info!(%epoch, "what was told before may be lost; running processes are told again");
+        }
+        self.table = Table::default();
+        self.epoch = epoch.0.to_vec();
+        true
     }
 
     /// One scan and what it gives rise to, and a snapshot if it is to be one.
@@ -134,11 +136,9 @@ impl<C: ProcessCollector> Poller<C> {
                 return Err(error);
             }
         };
-        pass.finish()?;
+        pass.finish(|pid| self.collector.hides(pid))?;
         let finished = now_ns();
-        if let Some(gap) =
-            self.beside.as_mut().and_then(|beside| beside.gap(self.finished.unwrap_or(started), finished))
-        {
+        if let Some(gap) = self.beside.as_mut().and_then(|beside| beside.gap(&self.boot, finished)) {
             tell(Item::Gap(gap))?;
         }
         let cpu = thread_cpu().saturating_sub(cpu);

@@ -39,6 +39,11 @@ pub(crate) trait Meanwhile<C>: Send {
         None
     }
 
+    /// What it can do of its own now, where that is no longer as it was described.
+    fn features(&self) -> Option<&[Feature]> {
+        None
+    }
+
     /// Whether what happens between two scans is told, so that scans only look for what is missed.
     fn hears(&self) -> bool;
 
@@ -50,7 +55,7 @@ pub(crate) trait Meanwhile<C>: Send {
     /// Whether something was told since the last time.
     fn news(&mut self) -> bool;
 
-    /// Before the first scan.
+    /// Before the first scan, and before one that tells again what was told.
     fn begin(&mut self, poller: &mut Poller<C>);
 
     /// Spends so much time, or less.
@@ -92,25 +97,17 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
         }
         let (mode, mode_reason) = self.meanwhile.mode();
         let further = self.meanwhile.further();
-        let domains: Vec<String> = ["process"].into_iter().chain(further.domains).map(str::to_owned).collect();
-        // Of a domain of which nothing at all can be told here, the agent knows that nobody looks.
-        let mut features = self.features.clone();
-        let is_own = |table: &String| {
-            let domain = Table::find(table).and_then(Table::domain);
-            domain.is_some_and(|domain| domains.iter().any(|own| own == domain.name()))
-        };
-        features.iter_mut().for_each(|feature| feature.tables.retain(is_own));
         SourceDescription {
             mode: mode.to_owned(),
             mode_reason,
             caps: caps | SourceCaps::PROCESS | further.caps,
             capabilities: CollectionCapabilities {
-                domains,
+                domains: self.domains(),
                 tasks: tasks::TYPES.map(Into::into).to_vec(),
                 tables: vec![processes()],
             },
             limitations,
-            features,
+            features: self.features_now(),
         }
     }
 
@@ -123,7 +120,10 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
         while !sink.stopped() {
             let began = Instant::now();
             let mut last_error = None;
-            self.poller.tell_in(sink.epoch());
+            if self.poller.tell_in(sink.epoch()) {
+                // What was told by events is lost as well: the scan has to tell all that began until now.
+                self.meanwhile.begin(&mut self.poller);
+            }
             let every = self.wanted.borrow().snapshots_every;
             let snapshot = self.snapshots.begins(every, sink.is_crowded(), began, now_ns());
             match self.poller.round(snapshot, &mut |item| tell(&sink, item)) {
@@ -159,6 +159,25 @@ impl<C: ProcessCollector + Send + 'static> EventSource for WatchSource<C> {
 }
 
 impl<C: ProcessCollector> WatchSource<C> {
+    fn domains(&self) -> Vec<String> {
+        ["process"].into_iter().chain(self.meanwhile.further().domains).map(str::to_owned).collect()
+    }
+
+    fn features_now(&self) -> Vec<Feature> {
+        let mut features = self.features.clone();
+        for changed in self.meanwhile.features().unwrap_or_default() {
+            features.iter_mut().filter(|feature| feature.name == changed.name).for_each(|it| it.clone_from(changed));
+        }
+        // Of a domain of which nothing at all can be told here, the agent knows that nobody looks.
+        let domains = self.domains();
+        let is_own = |table: &String| {
+            let domain = Table::find(table).and_then(Table::domain);
+            domain.is_some_and(|domain| domains.iter().any(|own| own == domain.name()))
+        };
+        features.iter_mut().for_each(|feature| feature.tables.retain(is_own));
+        features
+    }
+
     /// Spends the time until the next scan is due, which a new configuration can change meanwhile.
     fn wait(&mut self, sink: &Sink, began: Instant, mut last_error: Option<String>) -> Result<(), Stopped> {
         loop {
@@ -174,7 +193,8 @@ impl<C: ProcessCollector> WatchSource<C> {
             let interval = self.pace.interval();
             let scan_interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             let (last_error, mode) = (last_error.clone(), self.meanwhile.changed());
-            sink.report(SourceStatus { scan_interval_ms, last_error, mode, ..Default::default() });
+            let features = self.meanwhile.features().map(|_| self.features_now()).unwrap_or_default();
+            sink.report(SourceStatus { scan_interval_ms, last_error, mode, features });
             let left = interval.saturating_sub(began.elapsed());
             self.meanwhile.spend(&mut self.poller, sink, left.min(LOOK))?;
             if left <= LOOK || self.snapshots.is_asked_for() {

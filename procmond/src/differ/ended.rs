@@ -34,6 +34,15 @@ impl Ended {
             self.text -= self.known.remove(&oldest).map_or(0, |known| known.text());
         }
     }
+
+    /// The process runs after all.
+    pub(super) fn remove(&mut self, pid: u32, start_ticks: u64) {
+        let key = (pid, start_ticks);
+        if let Some(known) = self.known.remove(&key) {
+            self.text -= known.text();
+            self.order.retain(|other| *other != key);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -48,6 +57,8 @@ mod tests {
         }
         assert_eq!((ended.known.len(), ended.order.len()), (MAX_ENTRIES, MAX_ENTRIES));
         assert!(ended.get(19_999, 7).is_some() && ended.get(0, 7).is_none() && ended.get(19_999, 8).is_none());
+        ended.remove(19_999, 7);
+        assert_eq!((ended.known.len(), ended.order.len()), (MAX_ENTRIES - 1, MAX_ENTRIES - 1));
         let long = || Some("x".repeat(4096));
         for pid in 0..2000 {
             ended.put(pid, Known { start_ticks: 9, command_line: long(), ..Known::default() });

@@ -98,14 +98,15 @@ impl<'a> Pass<'a> {
         self.told
     }
 
-    /// Tells the end of every process that this scan, which has come to its end, did not meet, and the rest of the snapshot.
-    pub(crate) fn finish(self) -> Result<(), Interrupted> {
+    /// Tells the end of every process that this scan, which has come to its end, did not meet and that is not hidden from it,
+    /// and the rest of the snapshot.
+    pub(crate) fn finish(self, is_hidden: impl Fn(u32) -> bool) -> Result<(), Interrupted> {
         let Self { boot, table, scan, tell, snapshot, beside, .. } = self;
         if let Some(part) = snapshot.and_then(|mut parts| parts.rest()) {
             tell(part)?;
         }
         let last = if beside.is_some() { scan.saturating_sub(1) } else { scan };
-        for pid in table.not_met_since(last) {
+        for pid in table.not_met_since(last).into_iter().filter(|pid| !is_hidden(*pid)) {
             if let Some(known) = table.get(pid) {
                 tell(inferred_exit(boot, pid, known))?;
             }
@@ -183,14 +184,16 @@ impl Visitor for Pass<'_> {
             let (event_time, usage) = (self.exec.unwrap_or(record.collection_time), record.cpu_usage);
             // The event takes the record; what the table keeps of it is a small part.
             let kept = Known::new(scan, digest, glance, parent_start, identity, &record);
-            let replaced = (event_type == EventType::Seen).then(|| without_unlike(&mut record)).flatten();
+            let is_first = event_type == EventType::Seen;
+            let kept = Known { seen_exec: glance.exec_id.filter(|_| is_first), ..kept };
+            let replaced = is_first.then(|| without_unlike(&mut record)).flatten();
             (self.tell)(event(event_type, event_time, record))?;
             if let Some(record) = replaced {
                 (self.tell)(event(EventType::Changed, event_time, record))?;
             }
             self.table.put(glance.pid, kept);
             self.told = true;
-            if event_type == EventType::Seen {
+            if is_first {
                 // Of all others the first look was enough.
                 self.note_use(glance, usage)?;
             }

@@ -51,14 +51,14 @@ pub(crate) struct Known {
     /// The last scan that met it.
     #[prost(uint64, tag = "13")]
     pub(crate) scan: u64,
-    /// When the program and its arguments were looked at that were told last; 0 where the kernel told them.
-    #[prost(int64, tag = "14")]
-    pub(crate) looked_at: i64,
     #[prost(uint32, optional, tag = "15")]
     pub(crate) euid: Option<u32>,
     /// Secrets in the command line are masked.
     #[prost(bool, tag = "16")]
     pub(crate) command_line_masked: bool,
+    /// The program that its `seen` told; none of any other event.
+    #[prost(uint64, optional, tag = "17")]
+    pub(crate) seen_exec: Option<u64>,
 }
 
 impl Known {
@@ -79,10 +79,16 @@ impl Known {
             cpu_ticks: glance.stat.cpu_ticks,
             cpu_at: glance.at,
             scan,
-            looked_at: glance.at,
             ..Self::default()
         }
         .with_texts(record)
+    }
+
+    /// Whether its `seen` stands for the exec of this number, which tells what `seen` did: the kernel shows a new program in the
+    /// middle of an exec, under the old number.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn was_seen_with(&self, exec_id: u64, digest: u64) -> bool {
+        self.seen_exec == Some(exec_id) && self.glance == digest
     }
 
     /// The same with what is kept of the record's texts.
@@ -171,8 +177,9 @@ impl Table {
         self.known.get_mut(&pid)
     }
 
-    /// Takes note of a process, or of what is new about one that is known.
+    /// Takes note of a process that runs, or of what is new about one that is known.
     pub(crate) fn put(&mut self, pid: u32, known: Known) {
+        self.ended.remove(pid, known.start_ticks);
         let mut known = match self.remove(pid) {
             Some(before) => known.after(before),
             None => known,
@@ -223,6 +230,17 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_of_which_more_is_told_has_not_ended() {
+        let mut table = Table::default();
+        let known = || Known { start_ticks: 7, ..Known::default() };
+        table.put(1, known());
+        table.end(1);
+        assert!(table.has_ended(1, 7));
+        table.put(1, known());
+        assert!(!table.has_ended(1, 7));
+    }
 
     #[test]
     fn text_past_the_budget_is_not_kept_and_leaves_with_its_process() {

@@ -26,7 +26,7 @@ impl Host {
         };
         let mut pass = Pass::new(&BOOT, &mut self.table, self.scan, &mut tell);
         Scanner::new(proc.clone(), BOOT.clone(), 1 << 18).enumerate_processes(&mut pass).unwrap();
-        pass.finish().unwrap();
+        pass.finish(|_| false).unwrap();
         events
     }
 
@@ -243,7 +243,7 @@ fn an_image_unlike_the_one_before_it_is_told_as_a_change() {
         };
         let mut pass = Pass::new(&BOOT, &mut table, number, &mut tell);
         scanner.enumerate_processes(&mut pass).unwrap();
-        pass.finish().unwrap();
+        pass.finish(|_| false).unwrap();
         told
     };
     let (none, seen, changed) = (String::new(), EventType::Seen, EventType::Changed);
@@ -288,7 +288,7 @@ fn the_hash_follows_as_a_change_and_is_not_told_again() {
         };
         let mut pass = Pass::new(&BOOT, table, number, &mut tell);
         scanner.enumerate_processes(&mut pass).unwrap();
-        pass.finish().unwrap();
+        pass.finish(|_| false).unwrap();
         told
     };
     assert_eq!(scan(&mut table, &mut scanner), [(EventType::Seen, None), (EventType::Seen, None)]);

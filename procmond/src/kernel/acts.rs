@@ -3,8 +3,9 @@
 //! Each act is seen by a program of its own, so a kernel that lacks one lacks that act alone: [`Acts::features`] says which,
 //! and why. Nothing here is an error.
 
-use super::ebpf::{self, KernelTypes, LOST, LoadError, Ring};
+use super::ebpf::{self, Deeds, KernelTypes, LOST, LoadError, Ring};
 use super::{Happening, Loss, Who};
+use crate::procfs::boot::since_boot;
 use collector_core::Feature;
 use std::net::IpAddr;
 use std::ops::ControlFlow;
@@ -115,8 +116,10 @@ pub(crate) struct Wanted {
 #[derive(Default)]
 pub(crate) struct Acts {
     network: Option<Ring>,
-    security: Option<Ring>,
+    security: Option<Deeds>,
     features: Vec<Feature>,
+    /// They are others than in the beginning.
+    changed: bool,
     held: Vec<(Domain, Box<[u8]>)>,
     /// Records of another layout.
     foreign: u64,
@@ -156,11 +159,11 @@ impl Acts {
         Self { features: names.map(|feature| feature.missing(reason.to_owned())).collect(), ..Self::default() }
     }
 
-    fn add(
+    fn add<T>(
         &mut self,
-        loaded: Result<(Option<Ring>, Vec<Feature>), LoadError>,
+        loaded: Result<(Option<T>, Vec<Feature>), LoadError>,
         names: &[ebpf::FeatureName],
-    ) -> Option<Ring> {
+    ) -> Option<T> {
         let (ring, features) = loaded.unwrap_or_else(|error| {
             let reason = ebpf::in_one_line(&error);
             (None, names.iter().map(|feature| feature.missing(reason.clone())).collect())
@@ -175,6 +178,11 @@ impl Acts {
     /// What is seen here, and what is not.
     pub(crate) fn features(&self) -> &[Feature] {
         &self.features
+    }
+
+    /// Whether that is another than in the beginning.
+    pub(crate) const fn is_changed(&self) -> bool {
+        self.changed
     }
 
     /// Connections are heard of.
@@ -196,12 +204,15 @@ impl Acts {
     /// there by then. So whoever did something is known, and with the program that it ran.
     pub(crate) fn hold(&mut self) {
         let held = &mut self.held;
-        for (domain, ring) in [(Domain::Network, &mut self.network), (Domain::Security, &mut self.security)] {
-            let Some(ring) = ring.as_mut().filter(|_| held.len() < MAX_HELD) else { continue };
-            ring.take(|record| {
-                held.push((domain, record.into()));
-                if held.len() < MAX_HELD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
+        let mut hold = |domain, record: &[u8]| {
+            held.push((domain, record.into()));
+            if held.len() < MAX_HELD { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        if let Some(ring) = &mut self.network {
+            ring.take(|record| hold(Domain::Network, record));
+        }
+        if let Some(deeds) = &mut self.security {
+            deeds.take(since_boot(), |record| hold(Domain::Security, record));
         }
     }
 
@@ -227,16 +238,40 @@ impl Acts {
     /// What was lost since the last call.
     pub(crate) fn losses(&mut self) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for (ring, what) in [
-            (&mut self.network, "the kernel's ring had no room: connections were lost"),
-            (&mut self.security, "the kernel's ring had no room: events of security were lost"),
+        let mut unknown = Vec::new();
+        for (names, lost, what) in [
+            (ebpf::NETWORK_FEATURES, self.network.as_mut().map(|ring| ring.growth(LOST)), "connections"),
+            (ebpf::SECURITY_FEATURES, self.security.as_mut().map(Deeds::lost), "events of security"),
         ] {
-            let lost = ring.as_mut().map_or(0, |ring| ring.growth(LOST));
-            losses.extend(Loss::of("ring_overflow", lost, what));
+            let available =
+                self.features.iter().any(|it| it.available && names.iter().any(|name| name.name == it.name));
+            match lost.filter(|_| available) {
+                None => {}
+                Some(Ok(lost)) => {
+                    let reason = format!("the kernel's ring had no room: {what} were lost");
+                    losses.extend(Loss::of("ring_overflow", lost, &reason));
+                }
+                Some(Err(error)) => unknown.push((names, error.to_string())),
+            }
         }
+        losses.extend(unknown.into_iter().map(|(names, error)| self.mistrust(names, &error)));
+        let reason = "acts of ptrace or of memory were kept back behind others, and whose they were is forgotten";
+        losses.extend(Loss::of("shed", self.security.as_mut().map_or(0, Deeds::shed), reason));
         let reason = "records of the kernel's rings have another layout than this procmond reads";
         losses.extend(Loss::of("ring_foreign", std::mem::take(&mut self.foreign), reason));
         losses
+    }
+
+    /// How many acts are lost cannot be known any more: those that are told prove nothing, so their features count as missing.
+    fn mistrust(&mut self, names: &[ebpf::FeatureName], error: &str) -> Loss {
+        let reason = format!("how many events are lost cannot be known any more: {error}");
+        for feature in self.features.iter_mut().filter(|it| names.iter().any(|name| name.name == it.name)) {
+            if feature.available {
+                (feature.available, feature.reason) = (false, reason.clone());
+            }
+        }
+        self.changed = true;
+        Loss { kind: "losses_unknown", count: None, reason }
     }
 }
 

@@ -318,6 +318,25 @@ fn memory_that_becomes_executable_is_told_with_how_often() {
 }
 
 #[test]
+fn what_is_kept_back_and_followed_by_nothing_is_told_all_the_same() {
+    let Some(mut heard) = Heard::start() else { return };
+    let script = "for (1..50) { syscall(9, 0, 4096, 7, 0x22, -1, 0) > 0 or die } sleep 600";
+    let Some(child) = perl(script) else { return };
+    if heard.has("memory_exec") {
+        let deadline = Instant::now() + PATIENCE;
+        let maps = |deeds: &[(u64, String)]| -> u64 {
+            deeds.iter().filter(|(_, what)| what.starts_with("maps 7")).map(|(count, _)| count).sum()
+        };
+        while maps(&heard.deeds_of(child.pid(), "maps 7")) < 50 {
+            assert!(Instant::now() < deadline, "{:#?}", heard.deeds);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert_eq!(maps(&heard.deeds_of(child.pid(), "maps 7")), 50);
+        assert!(!heard.acts.losses().iter().any(|loss| loss.kind == "shed"));
+    }
+}
+
+#[test]
 fn ebpf_programs_of_others_are_told_and_modules_where_there_are_any() {
     let Some(mut heard) = Heard::start() else { return };
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -368,4 +387,19 @@ fn what_is_missing_is_told_with_its_reason() {
     for feature in features.iter().filter(|feature| !feature.available) {
         assert!(!feature.reason.contains('\n') && !feature.reason.is_empty(), "{feature:?}");
     }
+}
+
+#[test]
+fn acts_whose_losses_cannot_be_known_are_features_that_are_missing() {
+    let wanted = Wanted { network: true, security: true, pid_namespace: 1 };
+    let mut acts = Acts::without(wanted, "none");
+    acts.features.iter_mut().for_each(|feature| feature.available = feature.name != "accept");
+    assert!(!acts.is_changed());
+    let loss = acts.mistrust(ebpf::NETWORK_FEATURES, "it is gone");
+    let reason = "how many events are lost cannot be known any more: it is gone";
+    assert_eq!(loss, Loss { kind: "losses_unknown", count: None, reason: reason.to_owned() });
+    let features: Vec<_> =
+        acts.features().iter().map(|it| (it.name.as_str(), it.available, it.reason.as_str())).collect();
+    assert_eq!(features[..3], [("connect", false, reason), ("accept", false, "none"), ("credentials", true, "none")]);
+    assert!(acts.is_changed());
 }

@@ -15,7 +15,10 @@ pub(crate) trait Feed: Send {
     fn drain(&mut self, take: &mut dyn FnMut(News<'_>) -> ControlFlow<()>) -> Result<(), FeedError>;
 
     /// What was lost since the last call.
-    fn losses(&mut self) -> Vec<Loss>;
+    ///
+    /// # Errors
+    /// Where that cannot be known any more, so that what this feed gives proves nothing.
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError>;
 
     /// Whether it still would tell, if something happened.
     fn is_alive(&mut self) -> bool;

@@ -17,7 +17,7 @@ pub(crate) enum News<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Happening<'a> {
     /// It began, as a copy of another one.
-    Fork(Who<'a>),
+    Fork(Fork<'a>),
     /// It runs another program from now on.
     Exec(Box<Exec<'a>>),
     /// It ended.
@@ -64,6 +64,8 @@ pub(crate) struct Who<'a> {
     /// 0 for none in our namespace.
     pub(crate) parent: u32,
     pub(crate) parent_start: Option<u64>,
+    /// Grows with every program that the process begins; a fork begins with its original's.
+    pub(crate) exec_id: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) euid: u32,
@@ -74,6 +76,14 @@ pub(crate) struct Who<'a> {
     /// As in `/proc/PID/stat`.
     pub(crate) tty: u32,
     pub(crate) name: &'a [u8],
+}
+
+/// A process that began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fork<'a> {
+    pub(crate) who: Who<'a>,
+    /// Whose copy it is, and when that began; `None` for one outside of our namespace. Not always its parent.
+    pub(crate) original: Option<(u32, u64)>,
 }
 
 /// A program that a process began to run.

@@ -12,8 +12,8 @@ use crate::source::{Further, Meanwhile, tell};
 use crate::tell::{Scene, Teller};
 use collector_core::{Sink, SourceCaps, Stopped};
 use daemoneye_lib::models::time::now_ns;
-use daemoneye_lib::proto::ipc::Gap;
 use daemoneye_lib::proto::ipc::collected_item::Item;
+use daemoneye_lib::proto::ipc::{Feature, Gap};
 use std::mem::take;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -86,14 +86,21 @@ impl Listening {
         }
         if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= LOSSES_EVERY) {
             self.asked = Some(now);
-            self.tell_losses(tell)?;
+            let lost = self.heard.feed.as_mut().map_or_else(|| Ok(Vec::new()), |feed| feed.losses());
+            match lost {
+                Ok(lost) => self.tell_losses(lost, tell)?,
+                Err(error) => {
+                    self.tell_losses(Vec::new(), tell)?;
+                    return self.ended(poller, now, &error.to_string(), tell);
+                }
+            }
         }
         Ok(())
     }
 
-    fn tell_losses(&mut self, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+    /// Tells what the feed has lost, and what everything else has.
+    fn tell_losses(&mut self, mut losses: Vec<Loss>, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
         let now = now_ns();
-        let mut losses = self.heard.feed.as_mut().map(|feed| feed.losses()).unwrap_or_default();
         losses.extend(self.acts.losses());
         for (shed, reason) in
             [(&mut self.teller.shed, why::SHED_FORKS), (&mut self.teller.shed_connections, why::SHED_CONNECTIONS)]
@@ -182,6 +189,10 @@ impl<C: Look> Meanwhile<C> for Listening {
         self.heard.changed.then(|| (self.heard.mode.to_owned(), self.heard.reason.clone()))
     }
 
+    fn features(&self) -> Option<&[Feature]> {
+        self.acts.is_changed().then(|| self.acts.features())
+    }
+
     fn hears(&self) -> bool {
         self.heard.feed.is_some()
     }
@@ -206,7 +217,6 @@ impl<C: Look> Meanwhile<C> for Listening {
     fn begin(&mut self, poller: &mut Poller<C>) {
         self.teller.refresh();
         self.set_up(poller);
-        self.clear_until = now_ns();
     }
 
     fn spend(&mut self, poller: &mut Poller<C>, sink: &Sink, time: Duration) -> Result<(), Stopped> {
@@ -231,3 +241,7 @@ impl<C: Look> Meanwhile<C> for Listening {
 #[cfg(test)]
 #[path = "listen_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "meeting_tests.rs"]
+mod meeting_tests;

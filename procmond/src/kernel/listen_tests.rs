@@ -4,7 +4,7 @@ use super::*;
 use crate::boot::Boot;
 use crate::hashing::{FileDigester, Hashes};
 use crate::kernel::heard::ALIVE_EVERY;
-use crate::kernel::{Act, Exec, Feed, FeedError, Noticed, Standby, Who};
+use crate::kernel::{Act, Exec, Feed, FeedError, Fork, Noticed, Standby, Who};
 use crate::mask::Masker;
 use crate::provenance as why;
 use crate::reader::fake::{FakeProc, FakeProcess};
@@ -24,6 +24,7 @@ const LATE: u64 = u64::MAX / TICK;
 struct Fake {
     parts: VecDeque<Result<Vec<News<'static>>, FeedError>>,
     silent: bool,
+    uncounted: bool,
 }
 
 impl Feed for Fake {
@@ -34,8 +35,8 @@ impl Feed for Fake {
         Ok(())
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
-        Vec::new()
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
+        if self.uncounted { Err(FeedError(io::Error::other("the counters are gone"))) } else { Ok(Vec::new()) }
     }
 
     fn is_alive(&mut self) -> bool {
@@ -48,11 +49,11 @@ impl Feed for Fake {
 }
 
 fn gives(news: Vec<News<'static>>) -> Fake {
-    Fake { parts: [Ok(news)].into(), silent: false }
+    Fake { parts: [Ok(news)].into(), ..Fake::default() }
 }
 
 fn breaks() -> Fake {
-    Fake { parts: [Err(FeedError(io::Error::other("the socket is gone")))].into(), silent: false }
+    Fake { parts: [Err(FeedError(io::Error::other("the socket is gone")))].into(), ..Fake::default() }
 }
 
 /// A listener on a host with one process, 7, that began late.
@@ -164,6 +165,23 @@ fn what_stands_by_takes_over_from_a_feed_that_fails() {
 }
 
 #[test]
+fn a_scan_between_a_fork_and_its_execs_swallows_none() {
+    let who = |name| Who { pid: 7, start: u64::MAX, parent: 1, parent_start: Some(TICK), name, ..Who::default() };
+    let exec = |name, exec_id| {
+        let who = Who { exec_id, ..who(name) };
+        News::Happened(Happening::Exec(Box::new(Exec { who, path: b"/bin/program".to_vec(), ..Exec::default() })))
+    };
+    let fork = News::Happened(Happening::Fork(Fork { who: who(b"sh"), original: None }));
+    let parts = [vec![fork], vec![exec(b"sh", 1), exec(b"web", 2)], vec![exec(b"web", 3)]];
+    let mut host = Host::new(Fake { parts: parts.map(Ok).into(), silent: false, uncounted: false }, None, "ebpf");
+    assert_eq!(words(&host.scan()), [], "what began since is left to the feed");
+    assert_eq!(words(&host.hear()), [(EventType::Fork, 7, "ebpf")]);
+    assert_eq!(words(&host.scan()), [(EventType::Changed, 7, "ebpf")], "it runs its second program by now");
+    assert_eq!(words(&host.hear()), [(EventType::Exec, 7, "ebpf"); 2]);
+    assert_eq!(words(&host.hear()), [(EventType::Exec, 7, "ebpf")]);
+}
+
+#[test]
 fn scans_are_left_where_nothing_takes_over() {
     let fails: Standby = Box::new(|| Err("it may not be listened to".to_owned()));
     for (standby, why_not) in [(Some(fails), "; no connector: it may not be listened to"), (None, "")] {
@@ -194,6 +212,17 @@ fn a_feed_that_fell_silent_has_ended() {
         host.now += ALIVE_EVERY;
         assert_eq!((host.hear(), host.hears()), (vec![], true));
     }
+}
+
+#[test]
+fn a_feed_whose_losses_cannot_be_known_has_ended() {
+    let mut host = Host::new(Fake { uncounted: true, ..gives(vec![exec()]) }, None, "ebpf");
+    let told = host.hear();
+    assert_eq!(words(&told), [(EventType::Exec, 5, "ebpf")]);
+    let reason = "ebpf has ended: the kernel's events cannot be read any more: the counters are gone";
+    assert_eq!((gap(&told[1..]).kind.as_str(), gap(&told[1..]).reason.as_str()), ("source_lost", reason));
+    assert_eq!(host.mode(), ("poll", reason.to_owned()));
+    assert_eq!(host.hear(), [], "told once");
 }
 
 /// The columns with a value, of those that a notice knows nothing of.

@@ -14,6 +14,10 @@ impl ProcessCollector for Shared {
         let proc = self.0.borrow().clone();
         Scanner::new(proc, boot("b"), 1 << 18).enumerate_processes(visitor)
     }
+
+    fn hides(&self, pid: u32) -> bool {
+        Scanner::new(self.0.borrow().clone(), boot("b"), 1 << 18).hides(pid)
+    }
 }
 
 impl Look for Shared {
@@ -227,7 +231,12 @@ fn a_process_that_no_event_told_is_told_by_the_second_scan_and_is_a_gap() {
     host.borrow_mut().processes.insert(3, FakeProcess::new("new", 1, 200));
     assert_eq!(words(&round(&mut poller)), ["scan 2 part"], "its event may be on its way");
     let gap = "gap unannounced: a scan found running processes that no event had told";
-    assert_eq!(words(&round(&mut poller)), ["seen", gap, "scan 3 part"]);
+    // What is heard meanwhile does not say that nothing was missed.
+    poller.heard(now_ns());
+    let items = round(&mut poller);
+    assert_eq!(words(&items), ["seen", gap, "scan 3 part"]);
+    let (Item::Gap(gap), Some(Item::Scan(summary))) = (&items[1], items.last()) else { panic!("{items:?}") };
+    assert_eq!((gap.from, gap.to), (200 * TICK.cast_signed(), Some(summary.finished)), "since it began");
     assert_eq!(words(&round(&mut poller)), ["scan 4 part"]);
 
     host.borrow_mut().processes.insert(4, FakeProcess::new("zombie", 1, 300));
@@ -248,4 +257,20 @@ fn a_process_that_two_scans_do_not_meet_has_ended() {
     assert_eq!(words(&items), ["exit", "scan 3 part"]);
     let Item::Process(event) = &items[0] else { panic!("{items:?}") };
     assert_eq!(event.process.as_ref().unwrap().provenance["end_time"], "inferred");
+}
+
+#[test]
+fn a_process_that_is_hidden_from_scans_has_not_ended() {
+    let host = host();
+    let mut poller = Poller::new(Shared(host.clone()), boot("b"), None);
+    poller.beside_events(100 * TICK);
+    round(&mut poller);
+    // As one that becomes another user's, by a program that is set-uid.
+    host.borrow_mut().unlisted = Some(2);
+    for scan in 2..6 {
+        assert_eq!(words(&round(&mut poller)), [format!("scan {scan} part")]);
+    }
+    host.borrow_mut().unlisted = None;
+    host.borrow_mut().processes.remove(&2);
+    assert_eq!(words(&round(&mut poller)), ["exit", "scan 6 part"], "nobody has the pid any more");
 }

@@ -104,6 +104,7 @@ fn glance<'a>(pid: u32, process: &'a Process, command_line: &'a [u8], cut: bool)
         command_line_cut: cut,
         program: known(program),
         news: false,
+        exec_id: None,
     }
 }
 

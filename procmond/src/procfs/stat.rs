@@ -27,6 +27,14 @@ pub(crate) fn parse(line: &[u8]) -> Option<Stat<'_>> {
     Some(Stat { comm, state: *state, ppid, session, tty, flags, cpu_ticks, start_ticks, resident_pages })
 }
 
+/// How many threads the process has (field 20), of such a line.
+pub(crate) fn threads(line: &[u8]) -> Option<u32> {
+    let close = line.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = line.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty());
+    // The state is field 3.
+    number(fields.nth(17)?)
+}
+
 fn device(field: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(field).ok()?;
     text.parse::<i32>().ok().map(i32::cast_unsigned)
@@ -44,7 +52,7 @@ mod tests {
         line.extend(comm);
         line.extend(
             format!(
-                ") {state} 7 42 40 34817 -1 {flags} 1 2 3 4 500 25 0 0 20 0 1 0 123456 9999 77 18446744073709551615 1 1 0\n"
+                ") {state} 7 42 40 34817 -1 {flags} 1 2 3 4 500 25 0 0 20 0 3 0 123456 9999 77 18446744073709551615 1 1 0\n"
             )
             .bytes(),
         );
@@ -60,6 +68,7 @@ mod tests {
             assert_eq!((stat.state, stat.ppid, stat.session, stat.tty), (b'S', 7, 40, 34817));
             assert_eq!((stat.cpu_ticks, stat.start_ticks, stat.resident_pages), (525, 123_456, 77));
             assert!(!stat.is_kernel_thread() && !stat.is_ending());
+            assert_eq!(threads(&line), Some(3));
         }
     }
 
@@ -96,7 +105,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = parse(&bytes);
+            let _ = (parse(&bytes), threads(&bytes));
         }
 
         #[test]

@@ -74,6 +74,8 @@ pub(crate) struct FakeProc {
     pub(crate) our_files: HashMap<&'static [u8], FileId>,
     /// The list of processes cannot be read.
     pub(crate) broken: bool,
+    /// A process that runs and is not listed.
+    pub(crate) unlisted: Option<u32>,
     /// A process that is listed, and of which nothing can be read.
     pub(crate) hidden: Option<u32>,
 }
@@ -107,7 +109,7 @@ impl ProcFs for FakeProc {
             return Err(Unreadable::Failed(rustix::io::Errno::IO));
         }
         into.clear();
-        into.extend(self.processes.keys().copied());
+        into.extend(self.processes.keys().copied().filter(|pid| self.unlisted != Some(*pid)));
         Ok(())
     }
 
@@ -170,5 +172,9 @@ impl ProcFs for FakeProc {
 
     fn file(&self, path: &[u8]) -> Result<FileId, Unreadable> {
         self.our_files.get(path).copied().ok_or(Unreadable::Gone)
+    }
+
+    fn hides(&self, pid: u32) -> bool {
+        self.unlisted == Some(pid)
     }
 }

@@ -17,6 +17,8 @@ const ROOM: usize = 4096;
 /// The process table of this host.
 pub struct HostProc {
     root: OwnedFd,
+    /// It hides processes of others from us.
+    narrowed: bool,
     entries: Vec<u8>,
 }
 
@@ -48,7 +50,13 @@ impl HostProc {
         if u64::try_from(kind) != Ok(PROC_MAGIC) {
             return Err(OpenError::NotProc(path.to_owned()));
         }
-        Ok(Self { root, entries: Vec::with_capacity(8 * ROOM) })
+        Ok(Self { root, narrowed: false, entries: Vec::with_capacity(8 * ROOM) })
+    }
+
+    /// The same where it hides processes of others from us, so that one that is not listed may be there.
+    #[must_use]
+    pub(crate) fn narrowed(self, narrowed: bool) -> Self {
+        Self { narrowed, ..self }
     }
 }
 
@@ -117,6 +125,15 @@ impl ProcFs for HostProc {
     fn file(&self, path: &[u8]) -> Result<FileId, Unreadable> {
         identify(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
     }
+
+    fn hides(&self, pid: u32) -> bool {
+        // A signal that is none says whether somebody has the pid, whoever may see it.
+        self.narrowed && pid_of(pid).is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
+    }
+}
+
+fn pid_of(pid: u32) -> Option<rustix::process::Pid> {
+    i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)
 }
 
 /// Identifies what is open.
@@ -201,6 +218,17 @@ mod tests {
         assert_eq!(proc.read(&held, c"stat", 100, &mut bytes), Err(Unreadable::Gone));
         assert_eq!(proc.link(&held, c"exe", &mut bytes), Err(Unreadable::Gone));
         assert_eq!(proc.open(child.id()).err(), Some(Unreadable::Gone));
+    }
+
+    #[test]
+    fn what_is_hidden_is_there_until_nobody_has_the_pid() {
+        let open = |narrowed| HostProc::open(Path::new("/proc")).unwrap().narrowed(narrowed);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(open(true).hides(child.id()) && open(true).hides(1));
+        assert!(!open(false).hides(child.id()), "where nothing is hidden, who is not listed is gone");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!open(true).hides(child.id()) && !open(true).hides(u32::MAX) && !open(true).hides(0));
     }
 
     #[test]

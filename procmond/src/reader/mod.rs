@@ -90,4 +90,9 @@ pub trait ProcFs {
 
     /// The file at an absolute path in our root directory.
     fn file(&self, path: &[u8]) -> Result<FileId, Unreadable>;
+
+    /// Whether somebody may have the pid though it is not listed.
+    fn hides(&self, _pid: u32) -> bool {
+        false
+    }
 }

@@ -34,6 +34,7 @@ impl<'a> Glance<'a> {
             command_line_cut: false,
             program: Err(Unreadable::Gone),
             news: false,
+            exec_id: None,
         };
         if !stat.is_kernel_thread() {
             match proc.read(process, c"cmdline", max_command_line, command_line) {

@@ -197,6 +197,11 @@ impl<P: ProcFs> ProcessCollector for Scanner<P> {
         self.aids.awaited.end();
         Ok(counts)
     }
+
+    fn hides(&self, pid: u32) -> bool {
+        // The kernel's iterators hide nobody.
+        self.roster.is_none() && self.proc.hides(pid)
+    }
 }
 
 impl<P: ProcFs> Scanner<P> {

@@ -13,6 +13,11 @@ pub trait ProcessCollector {
     ///
     /// After an error nothing is known about the processes that were not shown.
     fn enumerate_processes(&mut self, visitor: &mut dyn Visitor) -> Result<ScanCounts, ScanError>;
+
+    /// Whether a process with this pid may run that was not shown.
+    fn hides(&self, _pid: u32) -> bool {
+        false
+    }
 }
 
 /// Looks at single processes.
@@ -110,6 +115,8 @@ pub struct Glance<'a> {
     pub program: Result<&'a [u8], Unreadable>,
     /// Whether something has come to be known of it that its last record could not say.
     pub news: bool,
+    /// Which of its programs it runs, where the kernel says: grows with every program that the process begins.
+    pub exec_id: Option<u64>,
 }
 
 impl Glance<'_> {

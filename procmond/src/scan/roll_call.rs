@@ -73,6 +73,7 @@ impl<P: ProcFs> Scanner<P> {
             command_line_cut: false,
             program: Err(Unreadable::Gone),
             news: aids.awaited.has_come(who.pid, aids.hashes.as_ref()),
+            exec_id: Some(who.exec_id),
         };
         if let Some(program) = &member.program
             && stat.flags & KERNEL_THREAD == 0

@@ -137,7 +137,7 @@ impl Watch {
         let mut members = Members { pass, root: self.root, family: &mut self.family, grown: false, state: &state };
         let scanned = scanner.enumerate_processes(&mut members);
         let Members { pass, grown, .. } = members;
-        let told = scanned.and_then(|_| Ok(pass.finish()?));
+        let told = scanned.and_then(|_| Ok(pass.finish(|pid| scanner.hides(pid))?));
         let stopped = state.into_inner().1;
         told.map_err(|error| scan_failed(error, stopped))?;
         let table = &self.table;

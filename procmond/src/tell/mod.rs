@@ -18,7 +18,7 @@ pub(crate) use acts::users_of;
 use crate::boot::Boot;
 use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_unlike};
 use crate::hashing::Version;
-use crate::kernel::{Exec, Exit, Happening, Who};
+use crate::kernel::{Exec, Exit, Fork, Happening};
 use crate::mask::Masker;
 use crate::procfs::link::DELETED;
 use crate::procfs::users::Users;
@@ -113,7 +113,7 @@ impl Teller {
         tell: &mut Tell<'_>,
     ) -> Result<(), Interrupted> {
         match happening {
-            Happening::Fork(who) => self.fork(&who, scene, tell),
+            Happening::Fork(fork) => self.fork(&fork, scene, tell),
             Happening::Exec(exec) => self.exec(&exec, scene, tell),
             Happening::Exit(exit) => self.exit(&exit, scene, tell),
             Happening::Connection(connection) => self.connection(&connection, scene, tell),
@@ -121,18 +121,21 @@ impl Teller {
         }
     }
 
-    fn fork(&mut self, who: &Who<'_>, scene: &mut Scene<'_>, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+    fn fork(&mut self, fork: &Fork<'_>, scene: &mut Scene<'_>, tell: &mut Tell<'_>) -> Result<(), Interrupted> {
+        let who = &fork.who;
         let start_ticks = scene.ticks(who.start);
         if !begins(who.pid, start_ticks, scene, tell)? {
             return Ok(());
         }
-        let parent_start = who.parent_start.map(|start| scene.ticks(start));
+        let original = fork.original.map(|(pid, start)| (pid, scene.ticks(start)));
         let known = Known {
             start_ticks,
+            ppid: who.parent,
+            parent_start: who.parent_start.map(|start| scene.ticks(start)),
             uid: Some(who.uid),
             euid: Some(who.euid),
             name: escape_bytes(who.name),
-            ..copied(who.parent, parent_start, scene.time(who.at), scene)
+            ..copied(original, scene.time(who.at), scene)
         };
         if scene.crowded {
             self.shed += 1;
@@ -153,7 +156,7 @@ impl Teller {
         let digest = digest(exec, arguments);
         let before = scene.table.get(who.pid);
         let users = before.and_then(users_of);
-        if before.is_some_and(|known| is_told(known, at, digest)) {
+        if before.is_some_and(|known| known.was_seen_with(who.exec_id, digest)) {
             return self.gained(exec, users, scene, tell);
         }
         let (ppid, parent_start) = match before {
@@ -215,13 +218,6 @@ impl Teller {
     }
 }
 
-/// Whether a look at the process, by a scan, has told this image already: it came after the exec, or saw the same.
-fn is_told(known: &Known, at: i64, digest: u64) -> bool {
-    /// So long after the look an exec of the very same command may still be the one that it saw.
-    const SAME_LOOK_NS: i64 = 100_000_000;
-    known.looked_at >= at || (known.looked_at.saturating_add(SAME_LOOK_NS) >= at && known.glance == digest)
-}
-
 /// What the first look of a scan would find.
 fn digest(exec: &Exec<'_>, arguments: &[u8]) -> u64 {
     let who = &exec.who;
@@ -242,9 +238,9 @@ fn begins(pid: u32, start_ticks: u64, scene: &mut Scene<'_>, tell: &mut Tell<'_>
 }
 
 /// A copy is what the original was, until it says otherwise.
-fn copied(parent: u32, parent_start: Option<u64>, at: i64, scene: &Scene<'_>) -> Known {
-    let original = parent_start.and_then(|start| scene.table.find(parent, start)).cloned().unwrap_or_default();
-    Known { ppid: parent, parent_start, cpu_ticks: 0, cpu_at: at, scan: scene.scan, looked_at: 0, ..original }
+fn copied(original: Option<(u32, u64)>, at: i64, scene: &Scene<'_>) -> Known {
+    let original = original.and_then(|(pid, start)| scene.table.find(pid, start)).cloned().unwrap_or_default();
+    Known { cpu_ticks: 0, cpu_at: at, scan: scene.scan, seen_exec: None, ..original }
 }
 
 /// Another process had the pid, and its end was lost.

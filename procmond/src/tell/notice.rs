@@ -27,7 +27,10 @@ impl Teller {
             return Ok(());
         }
         let parent_start = scene.table.get(parent).map(|known| known.start_ticks);
-        let mut known = Known { start_ticks, ..copied(parent, parent_start, scene.time(at), scene) };
+        // Of a copy whose parent is not the original, that is all that is told.
+        let original = parent_start.map(|start| (parent, start));
+        let known = copied(original, scene.time(at), scene);
+        let mut known = Known { start_ticks, ppid: parent, parent_start, ..known };
         if let Some(seen) = &glimpse {
             (known.name, known.euid) = (escape_bytes(&seen.name), Some(seen.euid));
         }

@@ -1,7 +1,10 @@
 //! What happens, made up by a test, and what is told of it.
 
+mod meeting;
+
 use super::*;
 use crate::hashing::{FileDigester, Hashes, held_back};
+use crate::kernel::Who;
 use crate::provenance as why;
 use crate::scan::Predecessors;
 use daemoneye_lib::models::key::process_key;
@@ -20,6 +23,7 @@ struct Host {
     teller: Teller,
     table: Table,
     crowded: bool,
+    clock: i64,
 }
 
 impl Host {
@@ -30,14 +34,15 @@ impl Host {
     fn hashing(hashes: Hashes) -> Self {
         let hashes = ImageHashes { hashes, predecessors: Predecessors::shared(50) };
         let variables = watch::channel(Arc::from(["LD_PRELOAD".to_owned()])).1;
-        Self { teller: Teller::new(Masker::new(&[]), variables, hashes, 64), table: Table::default(), crowded: false }
+        let teller = Teller::new(Masker::new(&[]), variables, hashes, 64);
+        Self { teller, table: Table::default(), crowded: false, clock: CLOCK }
     }
 
     /// The events that come of it.
     fn hear(&mut self, happening: Happening<'_>) -> Vec<(EventType, ProcessRecord)> {
         let mut told = Vec::new();
-        let crowded = self.crowded;
-        let mut scene = Scene { boot: &BOOT, table: &mut self.table, scan: 1, source: "ebpf", clock: CLOCK, crowded };
+        let &mut Self { crowded, clock, .. } = self;
+        let mut scene = Scene { boot: &BOOT, table: &mut self.table, scan: 1, source: "ebpf", clock, crowded };
         let mut tell = |item| {
             let Item::Process(event) = item else { panic!("{item:?}") };
             told.push((event.event_type(), event.process.unwrap()));
@@ -73,6 +78,12 @@ fn exec<'a>(who: Who<'a>, path: &[u8], arguments: &'a [u8]) -> Happening<'a> {
     Happening::Exec(Box::new(Exec { who, path: path.to_vec(), arguments: arguments.into(), ..Exec::default() }))
 }
 
+/// A copy of its parent.
+fn fork(who: Who<'_>) -> Happening<'_> {
+    let original = who.parent_start.map(|start| (who.parent, start));
+    Happening::Fork(Fork { who, original })
+}
+
 fn exit(who: Who<'static>, status: i32) -> Happening<'static> {
     Happening::Exit(Exit { who, status, cpu: Some(5), max_resident_bytes: Some(6) })
 }
@@ -81,7 +92,7 @@ fn exit(who: Who<'static>, status: i32) -> Happening<'static> {
 fn a_life_is_told_under_one_key_with_its_parent() {
     let mut host = Host::new();
     host.one(exec(who(1, 1, (0, 0), 1), b"/sbin/init", b"init\0--x\0"));
-    let (kind, fork) = host.one(Happening::Fork(who(2, 50, (1, 1), 50)));
+    let (kind, fork) = host.one(fork(who(2, 50, (1, 1), 50)));
     assert_eq!((kind, fork.executable_path.as_deref()), (EventType::Fork, Some("/sbin/init")), "a copy of its parent");
     assert_eq!((fork.ppid, fork.parent_command_line.as_deref()), (Some(1), Some("init --x")));
     let (kind, run) = host.one(exec(Who { name: b"cat", ..who(2, 50, (1, 1), 51) }, b"/bin/cat", b"cat\0a b\0"));
@@ -103,20 +114,38 @@ fn a_life_is_told_under_one_key_with_its_parent() {
 fn a_parent_that_has_ended_is_told_all_the_same() {
     let mut host = Host::new();
     host.one(exec(who(1, 1, (0, 0), 1), b"/usr/bin/login", b"login\0"));
-    host.one(Happening::Fork(who(2, 50, (1, 1), 50)));
+    host.one(fork(who(2, 50, (1, 1), 50)));
     host.one(exit(who(1, 1, (0, 0), 51), 9));
     // Another process has taken it over, and even the pid of its parent is somebody else's.
-    host.one(Happening::Fork(who(1, 60, (0, 0), 60)));
+    host.one(fork(who(1, 60, (0, 0), 60)));
     let (_, run) = host.one(exec(who(2, 50, (7, 3), 61), b"/bin/sh", b"sh\0"));
     assert_eq!((run.ppid, run.parent_executable_path.as_deref()), (Some(1), Some("/usr/bin/login")));
     assert_eq!(run.parent_key, Some(process_key("", 1, 1)));
 }
 
 #[test]
+fn a_copy_runs_what_the_original_runs_whoever_its_parent_is() {
+    let mut host = Host::new();
+    host.one(exec(who(1, 1, (0, 0), 1), b"/sbin/init", b"init\0"));
+    host.one(exec(who(2, 5, (1, 1), 5), b"/usr/bin/tool", b"tool\0-x\0"));
+    let sibling = Fork { who: who(3, 50, (1, 1), 50), original: Some((2, 5 * TICK + 5)) };
+    let (_, fork) = host.one(Happening::Fork(sibling));
+    assert_eq!(
+        (fork.executable_path.as_deref(), fork.command_line.as_deref()),
+        (Some("/usr/bin/tool"), Some("tool -x"))
+    );
+    assert_eq!((fork.ppid, fork.parent_command_line.as_deref()), (Some(1), Some("init")));
+    let (_, end) = host.one(exit(who(3, 50, (1, 1), 51), 0));
+    assert_eq!((end.executable_path.as_deref(), end.ppid), (Some("/usr/bin/tool"), Some(1)));
+    let (_, fork) = host.one(Happening::Fork(Fork { who: who(4, 60, (1, 1), 60), original: None }));
+    assert_eq!((fork.executable_path, fork.ppid), (None, Some(1)), "the original is not in our namespace");
+}
+
+#[test]
 fn what_is_not_known_of_a_parent_has_that_reason() {
     let mut host = Host::new();
-    host.one(Happening::Fork(Who { name: b"kthreadd", ..who(2, 1, (0, 0), 1) }));
-    let (_, fork) = host.one(Happening::Fork(who(9, 50, (2, 1), 50)));
+    host.one(fork(Who { name: b"kthreadd", ..who(2, 1, (0, 0), 1) }));
+    let (_, fork) = host.one(fork(who(9, 50, (2, 1), 50)));
     assert_eq!((fork.parent_name.as_deref(), &fork.parent_executable_path), (Some("kthreadd"), &None));
     let reasons = ["parent_executable_path", "parent_command_line"].map(|column| fork.provenance[column].as_str());
     assert_eq!(reasons, [why::PARENT_UNKNOWN; 2]);
@@ -149,7 +178,7 @@ fn long_arguments_are_cut_and_secrets_masked() {
     let (_, run) = host.one(exec(who(5, 1, (1, 1), 1), b"/bin/mysql", b"mysql\0--password\0hunter2\0"));
     assert_eq!(run.command_line.as_deref(), Some("mysql --password ***"));
     assert_eq!(run.platform_data["masked"], "argv,command_line");
-    let (_, fork) = host.one(Happening::Fork(who(6, 3, (5, 1), 3)));
+    let (_, fork) = host.one(fork(who(6, 3, (5, 1), 3)));
     assert_eq!(fork.parent_command_line.as_deref(), Some("mysql --password ***"));
     assert_eq!(fork.platform_data["masked"], "command_line,parent_command_line", "also where it is repeated");
     let (_, end) = host.one(exit(who(6, 3, (5, 1), 3), 0));
@@ -159,24 +188,10 @@ fn long_arguments_are_cut_and_secrets_masked() {
 }
 
 #[test]
-fn what_a_scan_has_told_already_is_not_told_again() {
-    let mut host = Host::new();
-    let told_at = CLOCK + 20 * TICK.cast_signed();
-    let known = Known { start_ticks: 1, looked_at: told_at, ..Known::default() };
-    host.table.put(5, known);
-    assert_eq!(host.hear(exec(who(5, 1, (1, 1), 19), b"/bin/a", b"a\0")), [], "the scan came later");
-    assert_eq!(host.hear(Happening::Fork(who(5, 1, (1, 1), 1))), []);
-    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 21), b"/bin/b", b"b\0"));
-    assert_eq!(kind, EventType::Exec);
-    let (kind, _) = host.one(exec(who(5, 1, (1, 1), 22), b"/bin/b", b"b\0"));
-    assert_eq!(kind, EventType::Exec, "what an event told is told as often as it happens");
-}
-
-#[test]
 fn a_crowded_spool_takes_no_forks() {
     let mut host = Host::new();
     host.crowded = true;
-    assert_eq!(host.hear(Happening::Fork(who(5, 1, (1, 1), 1))), []);
+    assert_eq!(host.hear(fork(who(5, 1, (1, 1), 1))), []);
     assert_eq!(host.teller.shed, 1);
     assert_eq!(host.one(exec(who(5, 1, (1, 1), 2), b"/bin/a", b"a\0")).0, EventType::Exec);
     assert_eq!(host.one(exit(who(5, 1, (1, 1), 3), 0)).0, EventType::Exit);

@@ -9,7 +9,7 @@ use daemoneye_lib::proto::common::{EventType, ProcessRecord};
 use daemoneye_lib::proto::ipc::collected_item::Item;
 use daemoneye_lib::proto::ipc::{
     BatchAck, CollectedItem, DetectionResult, DetectionTask, EventBatch, ExecutableReport, HashCheck, ProcessFilter,
-    ProcessSnapshot, RegisterCollector, RegisterReply, RequestError, TaskType,
+    ProcessSnapshot, RegisterCollector, RegisterReply, RequestError, ScanSummary, TaskType,
 };
 use prost::Message as _;
 use std::collections::BTreeSet;
@@ -227,6 +227,31 @@ async fn an_agent_whose_store_was_replaced_is_told_what_runs() {
     assert_eq!(again, 0, "once is enough");
     let [first, second] = &agent.registered[..] else { panic!("{} registrations", agent.registered.len()) };
     assert_ne!(first.epoch, second.epoch);
+}
+
+#[tokio::test]
+async fn what_events_told_is_told_again_by_a_whole_scan_where_the_store_was_replaced() {
+    if !testkit::require("root", testkit::is_root(), "listens to the kernel") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (mut agent, token) = Agent::start(dir.path()).await;
+    let settings = [("PROCMOND_PROCMOND__SOURCE", "auto"), ("PROCMOND_PROCMOND__RECONCILE_INTERVAL_MS", "1000")];
+    let _procmond = scanning_with(dir.path(), &token.to_string(), &settings);
+    agent.until("the first scan", |item| matches!(item, Item::Scan(_))).await;
+    let stays = shell("sleep 60; :");
+    agent.until("the process", is(EventType::Exec, stays.pid())).await;
+    agent.until("another scan", |item| matches!(item, Item::Scan(scan) if !scan.full)).await;
+    agent.broker.abort();
+    assert!(agent.broker.await.unwrap_err().is_cancelled());
+
+    let (mut agent, _) = Agent::start(dir.path()).await;
+    let full = agent.until("a whole scan", |item| matches!(item, Item::Scan(scan) if scan.full)).await;
+    assert!(agent.items[..full].iter().any(is(EventType::Seen, stays.pid())), "it is told anew, by that scan");
+    let Item::Scan(ScanSummary { scan_id, .. }) = agent.items[full] else { panic!("a scan") };
+    agent.until("two more", |item| matches!(item, Item::Scan(scan) if scan.scan_id == scan_id + 2)).await;
+    let unannounced = agent.items.iter().find(|item| matches!(item, Item::Gap(gap) if gap.kind == "unannounced"));
+    assert_eq!(unannounced, None);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! The connector as a feed: notices of processes, and what is missing of them.
 
+use super::leaders::{Leaders, Standing};
 use super::{Connector, ConnectorEvent, Notice};
 use crate::kernel::{Act, Feed, FeedError, Loss, News, Noticed};
 use crate::procfs::boot::asleep;
 use collector_core::{Sink, Stopped};
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The longest wait without a look at whether to stop.
 const NAP: Duration = Duration::from_millis(100);
@@ -13,6 +14,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// Gives what the connector tells of processes, not of their threads.
 pub(crate) struct Notices {
     connector: Connector,
+    leaders: Leaders,
     lost: u64,
     overruns: u64,
     strange: u64,
@@ -22,7 +24,8 @@ pub(crate) struct Notices {
 
 impl Notices {
     pub(crate) fn of(connector: Connector) -> Self {
-        Self { connector, lost: 0, overruns: 0, strange: 0, heard: true }
+        let leaders = Leaders::new(rustix::param::clock_ticks_per_second());
+        Self { connector, leaders, lost: 0, overruns: 0, strange: 0, heard: true }
     }
 }
 
@@ -31,13 +34,13 @@ impl Feed for Notices {
         // Which the connector's times leave out.
         let asleep = asleep();
         let (mut lost, mut overruns, mut strange, mut heard) = (0, 0, 0, self.heard);
-        let own = std::process::id();
+        let (own, leaders) = (std::process::id(), &mut self.leaders);
         // What has been received is given to the end: it is nowhere else.
         let received = self.connector.receive(Duration::ZERO, &mut |notice| match notice {
             Notice::Event(message) => {
                 heard |= matches!(message.event, ConnectorEvent::Comm { tgid, .. } if tgid == own);
-                if let Some((pid, act)) = act(&message.event) {
-                    let noticed = Noticed { at: message.at.saturating_add(asleep), pid, act };
+                let at = message.at.saturating_add(asleep);
+                if let Some(noticed) = noticed(at, &message.event, leaders) {
                     let _ = take(News::Noticed(noticed));
                 }
             }
@@ -49,6 +52,9 @@ impl Feed for Notices {
             }
             Notice::Foreign { port } => tracing::warn!(port, "somebody who is not the kernel sends events"),
         });
+        for end in self.leaders.due(Instant::now(), Standing::of) {
+            let _ = take(News::Noticed(end));
+        }
         self.heard = heard;
         (self.lost, self.overruns, self.strange) = (self.lost + lost, self.overruns + overruns, self.strange + strange);
         if overruns > 0 {
@@ -58,7 +64,7 @@ impl Feed for Notices {
         received.map(|_| ()).map_err(|error| FeedError(std::io::Error::other(error)))
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
         let mut losses = Vec::new();
         let (lost, overruns) = (std::mem::take(&mut self.lost), std::mem::take(&mut self.overruns));
         if lost > 0 || overruns > 0 {
@@ -71,7 +77,7 @@ impl Feed for Notices {
         }
         let reason = "messages of the proc connector were not understood";
         losses.extend(Loss::of("connector_foreign", std::mem::take(&mut self.strange), reason));
-        losses
+        Ok(losses)
     }
 
     fn is_alive(&mut self) -> bool {
@@ -87,19 +93,27 @@ impl Feed for Notices {
     }
 }
 
-/// What happened to which process; of threads nothing is told.
-fn act(event: &ConnectorEvent) -> Option<(u32, Act)> {
-    match *event {
+/// What happened to which process; of its threads only what ends or goes on with them.
+fn noticed(at: u64, event: &ConnectorEvent, leaders: &mut Leaders) -> Option<Noticed> {
+    let (pid, act) = match *event {
         ConnectorEvent::Fork { child_pid, child_tgid, parent_tgid, .. } if child_pid == child_tgid => {
-            Some((child_tgid, Act::Fork { parent: parent_tgid }))
+            (child_tgid, Act::Fork { parent: parent_tgid })
         }
-        ConnectorEvent::Exec { tgid, .. } => Some((tgid, Act::Exec)),
+        ConnectorEvent::Exec { tgid, .. } => {
+            leaders.executed(tgid);
+            (tgid, Act::Exec)
+        }
         ConnectorEvent::Exit { pid, tgid, exit_code, .. } if pid == tgid => {
-            Some((tgid, Act::Exit { status: exit_code.cast_signed() }))
+            return leaders.ended(tgid, at, exit_code.cast_signed(), Standing::of(tgid));
+        }
+        ConnectorEvent::Exit { tgid, exit_code, .. } => {
+            leaders.another(tgid, at, exit_code.cast_signed());
+            return None;
         }
         ConnectorEvent::Uid { tgid, .. } | ConnectorEvent::Gid { tgid, .. } | ConnectorEvent::Sid { tgid, .. } => {
-            Some((tgid, Act::Change))
+            (tgid, Act::Change)
         }
-        _ => None,
-    }
+        _ => return None,
+    };
+    Some(Noticed { at, pid, act })
 }

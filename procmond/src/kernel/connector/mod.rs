@@ -6,6 +6,7 @@
 //!
 //! * `message` reads datagrams as a pure function over bytes;
 //! * `sequence` finds from the numbers that each CPU gives its messages how many are missing;
+//! * `leaders` tells the end of a process from that of its first thread;
 //! * `socket` is the edge: it opens, proves that events come, and receives;
 //! * `feed` makes of it what happens to processes;
 //! * `error` says what is missing where it cannot be had.
@@ -24,6 +25,7 @@
 
 mod error;
 mod feed;
+mod leaders;
 mod message;
 mod sequence;
 mod socket;

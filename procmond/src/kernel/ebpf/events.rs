@@ -8,12 +8,16 @@ use aya::{Btf, EbpfLoader};
 use collector_core::{Sink, Stopped};
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-/// The program, the tracepoint that it is attached to.
-const PROGRAMS: [(&str, &str); 3] =
-    [("on_exec", "sched_process_exec"), ("on_exit", "sched_process_exit"), ("on_fork", "sched_process_fork")];
+/// The programs, of which the first that this kernel takes is attached to the tracepoint.
+const PROGRAMS: [(&[&str], &str); 3] = [
+    (&["on_exec"], "sched_process_exec"),
+    (&["on_last_exit", "on_exit"], "sched_process_exit"),
+    (&["on_fork"], "sched_process_fork"),
+];
 
 /// What is counted, in the order of `enum counter`, and how its gap is told.
 const LOSSES: [(&str, &str); 5] = [
@@ -25,7 +29,7 @@ const LOSSES: [(&str, &str); 5] = [
 ];
 
 /// What counts the calls of the programs, threads included.
-const BEATS: [u32; 2] = [8, 9];
+const BEATS: [u32; 2] = [5, 6];
 /// So long an exit may take to be counted.
 const BEAT: Duration = Duration::from_secs(1);
 
@@ -37,6 +41,8 @@ pub(crate) struct Events {
     ring: Ring,
     waiting: VecDeque<Waiting>,
     page_size: u64,
+    /// The programs copy environments.
+    environment: bool,
     /// Records of another layout: none, unless object and reader are of different versions.
     foreign: u64,
 }
@@ -61,21 +67,31 @@ impl Events {
             .map_max_entries("BUFFERS", processors)
             .load(object::EVENTS)
             .map_err(object_error)?;
-        for (name, place) in PROGRAMS {
-            let program = program(&mut programs, name)?;
-            attach(program, Place::Tracepoint(place), types).map_err(|error| program_error(name, place, error))?;
+        for (names, place) in PROGRAMS {
+            let mut attached = Ok(());
+            for name in names {
+                let program = program(&mut programs, name)?;
+                attached =
+                    attach(program, Place::Tracepoint(place), types).map_err(|error| program_error(name, place, error));
+                if attached.is_ok() {
+                    break;
+                }
+            }
+            attached?;
         }
         let ring = Ring::of(programs, "EVENTS", "COUNTERS")?;
-        Ok(Self { ring, waiting: VecDeque::new(), page_size: options.page_size, foreign: 0 })
+        let &Options { page_size, environment, .. } = options;
+        Ok(Self { ring, waiting: VecDeque::new(), page_size, environment, foreign: 0 })
     }
 }
 
 impl Feed for Events {
     fn drain(&mut self, take: &mut dyn FnMut(News<'_>) -> ControlFlow<()>) -> Result<(), FeedError> {
+        let (page_size, environment) = (self.page_size, self.environment);
         let (waiting, foreign) = (&mut self.waiting, &mut self.foreign);
         self.ring.take(|record| {
-            let happening = match layout::parse(record, self.page_size) {
-                Some(Record::Fork(who)) => Happening::Fork(who),
+            let happening = match layout::parse(record, page_size, environment) {
+                Some(Record::Fork(fork)) => Happening::Fork(fork),
                 Some(Record::Exit(exit)) => Happening::Exit(exit),
                 Some(Record::Exec(exec, argued)) => Happening::Exec(whole(exec, argued, waiting)),
                 Some(Record::More { process, at, bytes }) => {
@@ -92,14 +108,15 @@ impl Feed for Events {
         Ok(())
     }
 
-    fn losses(&mut self) -> Vec<Loss> {
+    fn losses(&mut self) -> Result<Vec<Loss>, FeedError> {
         let mut losses = Vec::new();
         for (counter, (kind, reason)) in (0_u32..).zip(LOSSES) {
-            losses.extend(Loss::of(kind, self.ring.growth(counter), reason));
+            let count = self.ring.growth(counter).map_err(|error| FeedError(io::Error::other(error)))?;
+            losses.extend(Loss::of(kind, count, reason));
         }
         let reason = "records of the kernel's ring have another layout than this procmond reads";
         losses.extend(Loss::of("ring_foreign", std::mem::take(&mut self.foreign), reason));
-        losses
+        Ok(losses)
     }
 
     fn is_alive(&mut self) -> bool {

@@ -1,7 +1,7 @@
 //! The records of `bpf/events.bpf.c`: numbers in the host's byte order, then text. Both change together.
 
 use crate::hashing::Version;
-use crate::kernel::{Exec, Exit, Who};
+use crate::kernel::{Exec, Exit, Fork, Who};
 use crate::procfs::link::DELETED;
 
 const FORK: u32 = 1;
@@ -20,7 +20,7 @@ const CWD_UNLINKED: u32 = 2;
 /// A record of the ring.
 #[derive(Debug, PartialEq)]
 pub(super) enum Record<'a> {
-    Fork(Who<'a>),
+    Fork(Fork<'a>),
     Exec(Box<Exec<'a>>, Argued),
     Exit(Exit<'a>),
     /// A piece of the arguments of the exec event that this process is about to have.
@@ -34,15 +34,21 @@ pub(super) enum Record<'a> {
 /// How many bytes of arguments the process has in all.
 pub(super) type Argued = u64;
 
-/// Reads a record; `None` for one of another layout.
-pub(super) fn parse(bytes: &[u8], page_size: u64) -> Option<Record<'_>> {
+/// Reads a record, which has an environment if the programs were set to copy it; `None` for one of another layout.
+pub(super) fn parse(bytes: &[u8], page_size: u64, environment: bool) -> Option<Record<'_>> {
     let mut cursor = Cursor(bytes);
     let kind = cursor.u32()?;
     let _cpu = cursor.u32()?;
     let at = cursor.u64()?;
     match kind {
-        FORK => Some(Record::Fork(who(&mut cursor, at)?.0)),
-        EXEC => exec(cursor, at),
+        FORK => {
+            let (who, _) = who(&mut cursor, at)?;
+            let start = cursor.u64()?;
+            let [original, _] = cursor.u32s()?;
+            let original = (original != 0).then_some((original, start));
+            Some(Record::Fork(Fork { who, original }))
+        }
+        EXEC => exec(cursor, at, environment),
         EXIT => {
             let (who, _) = who(&mut cursor, at)?;
             let (cpu, pages) = (cursor.u64()?, cursor.u64()?);
@@ -65,19 +71,19 @@ pub(super) const WHO: usize = 88;
 /// A `struct who`, and the flags of the task.
 pub(super) fn who<'a>(cursor: &mut Cursor<'a>, at: u64) -> Option<(Who<'a>, u32)> {
     let (start, parent_start) = (cursor.u64()?, cursor.u64()?);
-    let _image = cursor.u64()?;
+    let exec_id = cursor.u64()?;
     let [pid, parent, uid, gid, euid, egid, login, audit_session, session, tty, flags, _] = cursor.u32s()?;
     let name = cursor.take(16)?;
     let name = &name[..name.iter().position(|byte| *byte == 0).unwrap_or(name.len())];
     let set = |number| Some(number).filter(|number| *number != UNSET);
     let parent_start = (parent != 0).then_some(parent_start);
-    let (login, audit_session) = (set(login), set(audit_session));
+    let audited = Who { login: set(login), audit_session: set(audit_session), ..Who::default() };
     let who =
-        Who { at, pid, start, parent, parent_start, uid, gid, euid, egid, login, audit_session, session, tty, name };
+        Who { at, pid, start, parent, parent_start, exec_id, uid, gid, euid, egid, session, tty, name, ..audited };
     Some((who, flags))
 }
 
-fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
+fn exec(mut cursor: Cursor<'_>, at: u64, copied: bool) -> Option<Record<'_>> {
     let (who, _) = who(&mut cursor, at)?;
     let [mnt, net, uts, ipc, cgroup, pid, user, _] = cursor.u32s()?;
     let [inode, size, modified, changed] = [cursor.u64()?, cursor.u64()?, cursor.u64()?, cursor.u64()?];
@@ -119,8 +125,8 @@ fn exec(mut cursor: Cursor<'_>, at: u64) -> Option<Record<'_>> {
         cwd,
         cgroup: path(group),
         invoked: invoked.strip_suffix(b"\0").unwrap_or(invoked),
-        environment: Some(environment),
-        environment_cut: (environment.len() as u64) < environment_bytes,
+        environment: copied.then_some(environment),
+        environment_cut: copied && (environment.len() as u64) < environment_bytes,
         arguments: arguments.into(),
         arguments_cut: false,
     };
@@ -190,18 +196,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_no_program_copied_is_not_an_environment_without_variables() {
+        let record = [&EXEC.to_ne_bytes()[..], &[0; 300]].concat();
+        for (copied, expected) in [(true, Some(&b""[..])), (false, None)] {
+            let Some(Record::Exec(exec, _)) = parse(&record, 4096, copied) else { panic!("an exec") };
+            assert_eq!(exec.environment, expected);
+        }
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>, kind in 0_u32..6) {
-            let _ = parse(&bytes, 4096);
-            let _ = parse(&[&kind.to_ne_bytes()[..], &bytes].concat(), 4096);
+            let _ = parse(&bytes, 4096, true);
+            let _ = parse(&[&kind.to_ne_bytes()[..], &bytes].concat(), 4096, true);
         }
 
         #[test]
         fn a_record_cut_short_is_none(kind in 1_u32..4, cut in 0_usize..128) {
             let whole = [&kind.to_ne_bytes()[..], &[0; 300]].concat();
-            prop_assert!(parse(&whole, 4096).is_some());
-            prop_assert_eq!(parse(&whole[..cut.min(100)], 4096), None);
+            prop_assert!(parse(&whole, 4096, true).is_some());
+            prop_assert_eq!(parse(&whole[..cut.min(100)], 4096, true), None);
         }
     }
 }

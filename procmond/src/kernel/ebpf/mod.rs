@@ -9,6 +9,7 @@
 mod attach;
 mod error;
 mod events;
+mod kept;
 mod layout;
 mod network;
 mod object;
@@ -23,7 +24,7 @@ pub(crate) use events::Events;
 pub(crate) use network::{NETWORK_FEATURES, connection, network};
 pub(crate) use ring::{LOST, Ring};
 pub(crate) use roster::{Member, Roster};
-pub(crate) use security::{SECURITY_FEATURES, deed, security};
+pub(crate) use security::{Deeds, SECURITY_FEATURES, deed, security};
 pub(crate) use types::KernelTypes;
 
 use error::{object_error, program_error};

@@ -2,7 +2,7 @@
 
 use super::LoadError;
 use aya::Ebpf;
-use aya::maps::{Array, MapData, RingBuf};
+use aya::maps::{Array, MapData, MapError, RingBuf};
 use std::ops::ControlFlow;
 
 /// The first of `enum counter` in the sources of the acts' programs: records that the ring had no room for.
@@ -10,8 +10,7 @@ pub(crate) const LOST: u32 = 0;
 
 /// A ring, and what fills it.
 pub(crate) struct Ring {
-    /// Holds the programs and their links, also where nobody asks for it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "held"))]
+    /// Holds the programs and their links.
     pub(super) programs: Ebpf,
     ring: RingBuf<MapData>,
     counters: Array<MapData, u64>,
@@ -39,16 +38,21 @@ impl Ring {
         }
     }
 
-    /// What a counter is now; `None` where it cannot be read.
-    pub(super) fn count(&self, counter: u32) -> Option<u64> {
-        self.counters.get(&counter, 0).ok()
+    /// What a counter is now.
+    ///
+    /// # Errors
+    /// Where the kernel does not let it be read.
+    pub(super) fn count(&self, counter: u32) -> Result<u64, MapError> {
+        self.counters.get(&counter, 0)
     }
 
     /// By how much it has grown since the last call.
-    pub(crate) fn growth(&mut self, counter: u32) -> u64 {
-        // A map that was there is there.
-        let Some(count) = self.count(counter) else { return 0 };
-        let Some(counted) = self.counted.get_mut(counter as usize) else { return 0 };
-        count - std::mem::replace(counted, count).min(count)
+    ///
+    /// # Errors
+    /// As [`count`](Self::count).
+    pub(crate) fn growth(&mut self, counter: u32) -> Result<u64, MapError> {
+        let count = self.count(counter)?;
+        let Some(counted) = self.counted.get_mut(counter as usize) else { return Ok(0) };
+        Ok(count - std::mem::replace(counted, count).min(count))
     }
 }

@@ -1,11 +1,15 @@
 //! What matters for security: the programs of `bpf/security.bpf.c`, and their records.
 
 use super::attach::{Attaching, FeatureName, Hooks, Place, Way};
+use super::kept::Kept;
 use super::layout::{Cursor, path, who};
-use super::{LoadError, Ring, object, object_error};
+use super::{LOST, LoadError, Ring, object, object_error};
 use crate::kernel::acts::{Deed, What};
+use aya::maps::MapError;
 use aya::{Btf, EbpfLoader};
 use collector_core::Feature;
+use std::ops::ControlFlow;
+use std::time::Instant;
 
 const TABLE: &str = "security.events";
 const CREDENTIALS: FeatureName = FeatureName { name: "credentials", table: TABLE };
@@ -49,8 +53,55 @@ const ACTS: [(FeatureName, &[&[Way]]); 5] = [
     ),
 ];
 
+/// The acts, and those that were kept back behind them.
+pub(crate) struct Deeds {
+    ring: Ring,
+    kept: Kept,
+    /// Acts that were kept back, and which nothing tells any more.
+    shed: u64,
+    /// Why how many they are is not known any more.
+    unknown: Option<MapError>,
+}
+
+impl Deeds {
+    /// Gives the records that there are, until the taker has enough; once all are taken, now and then also those that tell what
+    /// was kept back.
+    pub(crate) fn take(&mut self, since_boot: u64, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) {
+        let Self { ring, kept, .. } = self;
+        let mut whole = true;
+        ring.take(|record| {
+            kept.note(record);
+            let flow = take(record);
+            whole = flow.is_continue();
+            flow
+        });
+        if !whole {
+            return;
+        }
+        self.shed += kept.missing();
+        match kept.rest(ring, Instant::now(), since_boot) {
+            // There are few, and they are nowhere else.
+            Ok(records) => records.iter().for_each(|record| _ = take(record)),
+            Err(error) => self.unknown = Some(error),
+        }
+    }
+
+    /// How many acts the ring had no room for, since the last call.
+    ///
+    /// # Errors
+    /// Where that, or what became of acts that were kept back, cannot be known any more.
+    pub(crate) fn lost(&mut self) -> Result<u64, MapError> {
+        self.unknown.take().map_or_else(|| self.ring.growth(LOST), Err)
+    }
+
+    /// How many acts were kept back and are told by nothing, since the last call.
+    pub(crate) fn shed(&mut self) -> u64 {
+        std::mem::take(&mut self.shed)
+    }
+}
+
 /// Attaches what this kernel takes.
-pub(crate) fn security(types: &Btf, pid_namespace: u32) -> Result<(Option<Ring>, Vec<Feature>), LoadError> {
+pub(crate) fn security(types: &Btf, pid_namespace: u32) -> Result<(Option<Deeds>, Vec<Feature>), LoadError> {
     let mut programs = EbpfLoader::new()
         .btf(Some(types))
         .override_global("OWN_PID_NAMESPACE", &pid_namespace, true)
@@ -73,7 +124,9 @@ pub(crate) fn security(types: &Btf, pid_namespace: u32) -> Result<(Option<Ring>,
     if !features.iter().any(|feature| feature.available) {
         return Ok((None, features));
     }
-    Ok((Some(Ring::of(programs, "ACTS", "ACT_COUNTERS")?), features))
+    let mut ring = Ring::of(programs, "ACTS", "ACT_COUNTERS")?;
+    let kept = Kept::of(&mut ring)?;
+    Ok((Some(Deeds { ring, kept, shed: 0, unknown: None }), features))
 }
 
 const CREDENTIALS_KIND: u32 = 1;
@@ -90,6 +143,7 @@ pub(crate) fn deed(bytes: &[u8]) -> Option<Deed<'_>> {
     let ((who, _), (target, _)) = (who(&mut cursor, at)?, who(&mut cursor, at)?);
     let count = cursor.u64()?;
     let numbers: [u32; 4] = cursor.u32s()?;
+    let _subject = cursor.take(40)?;
     let length = usize::try_from(cursor.u64()?).ok()?;
     let text = cursor.take(length)?;
     let string = &text[..text.iter().position(|byte| *byte == 0).unwrap_or(text.len())];
@@ -126,6 +180,7 @@ mod tests {
         bytes.extend([who_bytes(42), who_bytes(43)].concat());
         bytes.extend(3_u64.to_ne_bytes());
         bytes.extend(numbers.iter().flat_map(|number| number.to_ne_bytes()));
+        bytes.extend([0; 40]);
         bytes.extend((text.len() as u64).to_ne_bytes());
         bytes.extend(text);
         // Room that was not used.
@@ -171,7 +226,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_panic(bytes: Vec<u8>, kind in 0_u32..7, long in proptest::collection::vec(any::<u8>(), 228..300)) {
+        fn no_bytes_panic(bytes: Vec<u8>, kind in 0_u32..7, long in proptest::collection::vec(any::<u8>(), 268..340)) {
             let _ = deed(&bytes);
             let _ = deed(&[&kind.to_ne_bytes()[..], &long].concat());
         }
