@@ -3,6 +3,7 @@
 use super::{Judge, only, rule};
 use proptest::prelude::*;
 use serde_json::json;
+use std::slice::from_ref;
 
 /// A value in which nothing is special for Sigma.
 fn escaped(text: &str) -> String {
@@ -50,7 +51,7 @@ proptest! {
         let rule = Judge::new().load(&compiled).unwrap();
         prop_assert_eq!(&rule.rule.author, &text);
         prop_assert_eq!(&rule.rule.license, &text);
-        prop_assert_eq!(&rule.rule.tags, &[text.clone()]);
+        prop_assert_eq!(&rule.rule.tags, from_ref(&text));
         prop_assert_eq!(rule.rule.sql.matches("SELECT").count(), 1);
     }
 }

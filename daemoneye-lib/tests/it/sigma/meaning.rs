@@ -2,6 +2,7 @@
 
 use super::{Judge, only, rule};
 use serde_json::{Value as Json, json};
+use std::slice::from_ref;
 
 /// Asserts which values of a field a selection matches.
 fn assert_matches(judge: &Judge, selection: &str, yes: &[Json], no: &[Json]) {
@@ -105,11 +106,11 @@ fn modifiers_mean_what_they_do_in_sigma() {
 fn a_field_that_is_missing_is_not_an_empty_one() {
     let judge = Judge::new();
     let (null, empty, text) = (Json::Null, Json::from(""), Json::from("a"));
-    assert_matches(&judge, "User: null", &[null.clone()], &[empty.clone(), text.clone()]);
-    assert_matches(&judge, "User: ['a', null]", &[null.clone(), text.clone()], &[empty.clone()]);
-    assert_matches(&judge, "User|exists: true", &[empty.clone(), text.clone()], &[null.clone()]);
-    assert_matches(&judge, "User|exists: false", &[null.clone()], &[empty.clone(), text.clone()]);
-    assert_matches(&judge, "OriginalFileName: null", &[null.clone()], &[empty.clone(), text.clone()]);
+    assert_matches(&judge, "User: null", from_ref(&null), &[empty.clone(), text.clone()]);
+    assert_matches(&judge, "User: ['a', null]", &[null.clone(), text.clone()], from_ref(&empty));
+    assert_matches(&judge, "User|exists: true", &[empty.clone(), text.clone()], from_ref(&null));
+    assert_matches(&judge, "User|exists: false", from_ref(&null), &[empty.clone(), text.clone()]);
+    assert_matches(&judge, "OriginalFileName: null", from_ref(&null), &[empty.clone(), text.clone()]);
     assert_matches(&judge, "OriginalFileName|contains: 'A'", &[text], &[empty, null]);
 }
 
@@ -117,10 +118,10 @@ fn a_field_that_is_missing_is_not_an_empty_one() {
 fn numbers_are_numbers_and_their_digits() {
     let judge = Judge::new();
     let (seven, eight, text) = (json!(7), json!(8), json!("7"));
-    assert_matches(&judge, "ProcessId: 7", &[seven.clone(), text.clone()], &[eight.clone()]);
-    assert_matches(&judge, "ProcessId: '7'", &[seven.clone(), text], &[eight.clone()]);
-    assert_matches(&judge, "ProcessId|contains: 7", &[seven.clone(), json!(171)], &[eight.clone()]);
-    assert_matches(&judge, "ProcessId|gte: 8", &[eight.clone()], &[seven.clone()]);
+    assert_matches(&judge, "ProcessId: 7", &[seven.clone(), text.clone()], from_ref(&eight));
+    assert_matches(&judge, "ProcessId: '7'", &[seven.clone(), text], from_ref(&eight));
+    assert_matches(&judge, "ProcessId|contains: 7", &[seven.clone(), json!(171)], from_ref(&eight));
+    assert_matches(&judge, "ProcessId|gte: 8", from_ref(&eight), from_ref(&seven));
     assert_matches(&judge, "ProcessId|re: '^7$'", &[seven], &[eight]);
     assert_matches(&judge, "LogonId: '0x3e7'", &[json!("0x3e7"), json!("0X3E7")], &[json!("999"), json!("")]);
 }
@@ -242,7 +243,7 @@ fn connections_and_files_are_looked_at_too() {
         ),
         ("process_creation", "Image: /x", json!({"TargetFilename": "/etc/x", "Image": "/x"}), false),
     ] {
-        let verdicts = judge.verdicts(&rule(category, selection), &[event.clone()]).unwrap();
+        let verdicts = judge.verdicts(&rule(category, selection), from_ref(&event)).unwrap();
         assert_eq!(verdicts, [met], "{selection} {event}");
     }
 }
@@ -260,7 +261,7 @@ fn times_have_parts() {
         ("UtcTime|year: 2026", true),
     ] {
         assert_eq!(
-            judge.verdicts(&rule("process_creation", selection), &[night.clone()]).unwrap(),
+            judge.verdicts(&rule("process_creation", selection), from_ref(&night)).unwrap(),
             [met],
             "{selection}"
         );
