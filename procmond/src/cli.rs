@@ -145,7 +145,8 @@ fn collect(loaded: &Loaded, reload: Reload, terminal: Terminal) -> Result<(), Fa
         reload.variables.subscribe(),
         ImageHashes { hashes: hashes.clone(), predecessors: Arc::clone(&predecessors) },
         config.procmond.max_command_line_bytes,
-    );
+    )
+    .in_mounts(kernel::mount_namespace().ok());
     let (Chosen { heard, roster, mut features }, acts) = listen(&config.procmond, &boot)?;
     let scanner = scanner.hashing(hashes.clone()).comparing(predecessors).calling(roster);
     features.extend_from_slice(acts.features());

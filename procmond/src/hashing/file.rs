@@ -3,19 +3,24 @@
 use super::budget::Budget;
 use super::fuzzy::Pieces;
 use super::{Digester, Hashed, Outcome, Version};
+use crate::procfs::mounts;
 use crate::reader::{FileId, Unreadable, identify_open};
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::{Errno, retry_on_intr};
 use sha2::{Digest as _, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const CHUNK: usize = 128 * 1024;
+/// So much of a table of mounts is read, which whoever has namespaces of its own can make long.
+const MAX_MOUNTS: u64 = 4 * 1024 * 1024;
 /// The longest sleep without asking whether to go on.
 const NAP: Duration = Duration::from_millis(200);
 
@@ -85,6 +90,20 @@ impl Handle {
         Ok(Self { fd, file })
     }
 
+    /// The device of the file system that it is mounted from, as the kernel numbers it, if one of these tables of mounts has it: the
+    /// number of a mount is nobody else's as long as the handle is open.
+    pub(super) fn mounted_device(&self, tables: &[String]) -> Option<(u32, u32)> {
+        let found = statx(&self.fd, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::MNT_ID).ok()?;
+        if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+            return None;
+        }
+        tables.iter().find_map(|table| {
+            let mut text = Vec::new();
+            File::open(table).ok()?.take(MAX_MOUNTS).read_to_end(&mut text).ok()?;
+            mounts::device(&text, found.stx_mnt_id)
+        })
+    }
+
     /// Opens for reading what the handle is a handle of.
     fn readable(&self) -> Result<OwnedFd, Errno> {
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
@@ -152,7 +171,25 @@ impl FileDigester {
     }
 }
 
+/// What a handle leads to, if it is the file that the kernel names so.
+fn resolved(handle: &Handle, image: Version, tables: &[String]) -> Option<Version> {
+    let found = Version::from(&handle.file);
+    let is_it =
+        found == image || found.is_same_but_for_device(&image) && handle.mounted_device(tables) == Some(image.device);
+    is_it.then_some(found)
+}
+
 impl Digester for FileDigester {
+    fn resolve(&self, image: Version, source: &Source) -> Option<Version> {
+        let own = "/proc/self/mountinfo".to_owned();
+        let of_process = || {
+            let pid = source.pid?;
+            resolved(&Handle::of_process(pid).ok()?, image, &[own.clone(), format!("/proc/{pid}/mountinfo")])
+        };
+        let at_path = || resolved(&Handle::of_path(source.path.as_deref()?).ok()?, image, std::slice::from_ref(&own));
+        of_process().or_else(at_path)
+    }
+
     fn digest(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome {
         let found = |handle: Result<Handle, Unreadable>| handle.ok().filter(|it| Version::from(&it.file) == version);
         let process = source.pid.and_then(|pid| found(Handle::of_process(pid)));

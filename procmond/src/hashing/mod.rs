@@ -15,6 +15,10 @@
 //! hashed must be of that version before and after it was read; so a pid that was recycled, a path that leads elsewhere by
 //! now, or a file that is written meanwhile never gives the hash of something else.
 //!
+//! Events name a file as the kernel's structures do ([`Hashes::ask_for_image`]), and on some file systems stat(2) gives another
+//! device. Such a file is looked for by the thread as well, since a file system may let who asks wait: another device counts
+//! only where the mount that the file was found on is of the device that the kernel named.
+//!
 //! The state is one lock over cache and pending versions, held for look-ups alone, never while a file is read. The cache
 //! holds so many versions and drops the one that was asked for least recently; the queue bounds the pending ones. What failed
 //! for now is tried again whenever somebody asks, who is told meanwhile what came of it the last time.
@@ -115,6 +119,9 @@ pub(crate) fn hex(hash: &[u8]) -> String {
 
 /// What hashes the file of a version, from wherever it is still to be had.
 pub(crate) trait Digester: Send + Sync {
+    /// The file that the kernel's structures name so, as stat(2) does; `None` where it is not found.
+    fn resolve(&self, image: Version, source: &Source) -> Option<Version>;
+
     /// Asks now and then whether to give up.
     fn digest(&self, version: Version, source: &Source, give_up: &mut dyn FnMut() -> bool) -> Outcome;
 
@@ -141,6 +148,8 @@ pub(crate) enum Answer {
 
 struct Job {
     version: Version,
+    /// It is named as the kernel's structures do.
+    is_image: bool,
     source: Source,
 }
 
@@ -148,6 +157,8 @@ struct State {
     cache: Cache<Version, Outcome>,
     /// What failed for now.
     tried: Cache<Version, Outcome>,
+    /// Files as the kernel's structures name them, and as stat(2) does.
+    names: Cache<Version, Version>,
     /// What is in the queue or at work.
     pending: HashSet<Version>,
 }
@@ -176,13 +187,25 @@ impl Hashes {
 
     /// Hashes for tasks alone: scans are told that hashing is off.
     pub(crate) fn on_demand(digester: Arc<dyn Digester>) -> Self {
-        let (cache, tried) = (Cache::new(MAX_VERSIONS), Cache::new(MAX_TRIED));
-        let state = State { cache, tried, pending: HashSet::new() };
+        let (cache, tried, names) = (Cache::new(MAX_VERSIONS), Cache::new(MAX_TRIED), Cache::new(MAX_VERSIONS));
+        let state = State { cache, tried, names, pending: HashSet::new() };
         Self { queue: None, state: Arc::new(Mutex::new(state)), digester }
     }
 
     /// What is known of the file; when nothing is, it is put into the queue.
     pub(crate) fn ask(&self, version: Version, source: impl FnOnce() -> Source) -> Answer {
+        self.ask_as(version, false, source)
+    }
+
+    /// The same of a file that is named as the kernel's structures do, and how stat(2) names it, as far as that is known. No file
+    /// is asked about here.
+    pub(crate) fn ask_for_image(&self, image: Version, source: impl FnOnce() -> Source) -> (Answer, Version) {
+        let named = self.lock().names.get(&image).copied();
+        let version = named.unwrap_or(image);
+        (self.ask_as(version, named.is_none(), source), version)
+    }
+
+    fn ask_as(&self, version: Version, is_image: bool, source: impl FnOnce() -> Source) -> Answer {
         let Some(queue) = &self.queue else { return Answer::Off };
         let mut state = self.lock();
         if let Some(outcome) = state.cache.get(&version) {
@@ -192,7 +215,7 @@ impl Hashes {
         if state.pending.contains(&version) {
             return waits;
         }
-        match queue.try_send(Job { version, source: source() }) {
+        match queue.try_send(Job { version, is_image, source: source() }) {
             Ok(()) => {
                 state.pending.insert(version);
                 waits
@@ -211,6 +234,12 @@ impl Hashes {
     pub(crate) fn outcome(&self, version: Version) -> Option<Outcome> {
         let mut state = self.lock();
         state.cache.get(&version).cloned().or_else(|| state.tried.get(&version).cloned())
+    }
+
+    /// The same of a file that is named as the kernel's structures do.
+    pub(crate) fn outcome_of_image(&self, image: Version) -> Option<Outcome> {
+        let version = self.lock().names.get(&image).copied().unwrap_or(image);
+        self.outcome(version)
     }
 
     /// Whether there are fuzzy hashes as well.
@@ -243,11 +272,18 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn work(jobs: &Receiver<Job>, state: &Mutex<State>, digester: &dyn Digester) {
     // Of a thread of ours alone, so that whatever else runs comes first; without it hashing is no worse than before.
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
-    while let Ok(Job { version, source }) = jobs.recv() {
-        let outcome = digester.digest(version, &source, &mut || false);
+    while let Ok(Job { version: asked, is_image, source }) = jobs.recv() {
+        let found = if is_image { digester.resolve(asked, &source) } else { Some(asked) };
+        let known = found.and_then(|version| lock(state).cache.get(&version).cloned());
+        let digest = |version| digester.digest(version, &source, &mut || false);
+        let outcome = known.unwrap_or_else(|| found.map_or(Outcome::Gone, digest));
         tracing::debug!(?outcome, source = ?source, "hashed");
         let mut state = lock(state);
-        state.pending.remove(&version);
+        state.pending.remove(&asked);
+        let version = found.unwrap_or(asked);
+        if is_image && found.is_some() {
+            state.names.put(asked, version);
+        }
         if outcome.is_lasting() {
             state.tried.remove(&version);
             state.cache.put(version, outcome);

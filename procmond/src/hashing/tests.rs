@@ -37,6 +37,10 @@ pub(crate) fn held_back() -> (Hashes, Sender<()>) {
 }
 
 impl Digester for Held {
+    fn resolve(&self, image: Version, _: &Source) -> Option<Version> {
+        Some(image)
+    }
+
     fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let _ = self.go.lock().unwrap().recv_timeout(PATIENCE);
@@ -167,6 +171,9 @@ fn a_hash_that_comes_at_last_takes_the_place_of_what_failed() {
     /// Fails once.
     struct Second(AtomicUsize);
     impl Digester for Second {
+        fn resolve(&self, image: Version, _: &Source) -> Option<Version> {
+            Some(image)
+        }
         fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
             if self.0.fetch_add(1, Ordering::SeqCst) == 0 { Outcome::Changed } else { hash_of_all(0xab) }
         }
@@ -311,6 +318,61 @@ fn another_file_in_its_place_is_not_taken_for_it() {
     assert_eq!(digester().digest(version, &source, &mut || false), Outcome::Gone);
     std::fs::remove_file(&path).unwrap();
     assert_eq!(digester().digest(version, &source, &mut || false), Outcome::Gone);
+}
+
+#[test]
+fn a_file_of_another_file_system_with_the_same_numbers_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    std::fs::write(&path, "one").unwrap();
+    let named = Version::from(&Handle::of_path(&path).unwrap().file);
+    let by_path = Source { pid: None, path: Some(path) };
+    let resolve = |image, source| digester().resolve(image, source);
+    assert_eq!(resolve(named, &by_path), Some(named));
+    // As of a file system in which somebody has mounted whatever he wants.
+    let elsewhere = Version { device: (0, 999_999), ..named };
+    assert_eq!(resolve(elsewhere, &by_path), None);
+    let own = Version::from(&Handle::of_process(std::process::id()).unwrap().file);
+    let process = Source { pid: Some(std::process::id()), path: None };
+    assert_eq!(resolve(own, &process), Some(own));
+    assert_eq!(resolve(Version { device: (0, 999_999), ..own }, &process), None);
+    // Where the mount is of the device that the kernel names, a file may have another one.
+    let process_table = Handle::of_path(Path::new("/proc/version")).unwrap();
+    let device = process_table.mounted_device(&["/proc/self/mountinfo".to_owned()]);
+    assert_eq!(device, Some(process_table.file.device));
+    assert_eq!(process_table.mounted_device(&[]), None);
+}
+
+#[test]
+fn a_file_that_has_two_names_is_hashed_once_and_known_by_both() {
+    /// Of files on device 1 the kernel says 9.
+    struct Renamed(AtomicUsize);
+    impl Digester for Renamed {
+        fn resolve(&self, image: Version, _: &Source) -> Option<Version> {
+            (image.device == (9, 9)).then_some(Version { device: file(1).device, ..image })
+        }
+        fn digest(&self, version: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
+            assert_eq!(version.device, file(1).device);
+            self.0.fetch_add(1, Ordering::SeqCst);
+            hash_of_all(0xab)
+        }
+        fn is_fuzzy(&self) -> bool {
+            false
+        }
+    }
+    let digester = Arc::new(Renamed(AtomicUsize::new(0)));
+    let hashes = Hashes::start(4, Arc::clone(&digester) as Arc<dyn Digester>).unwrap();
+    let image = Version { device: (9, 9), ..version(1) };
+    assert_eq!(hashes.ask_for_image(image, nowhere), (Answer::Waits, image));
+    testkit::wait_for("the hash", PATIENCE, || hashes.outcome_of_image(image) == Some(hash_of_all(0xab)));
+    assert_eq!(hashes.ask_for_image(image, nowhere), (Answer::Known(hash_of_all(0xab)), version(1)));
+    assert_eq!(hashes.ask(version(1), nowhere), Answer::Known(hash_of_all(0xab)));
+    assert_eq!(digester.0.load(Ordering::SeqCst), 1);
+
+    let lost = Version { device: (8, 8), ..version(1) };
+    assert_eq!(hashes.ask_for_image(lost, nowhere).0, Answer::Waits);
+    testkit::wait_for("the try", PATIENCE, || hashes.outcome_of_image(lost) == Some(Outcome::Gone));
+    assert_eq!(digester.0.load(Ordering::SeqCst), 1, "what is not found is not hashed");
 }
 
 #[test]

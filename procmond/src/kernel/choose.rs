@@ -101,7 +101,19 @@ fn missing_arguments() -> Feature {
 /// # Errors
 /// Where `/proc` does not tell.
 pub(crate) fn pid_namespace() -> io::Result<u32> {
-    let text = std::fs::read_link("/proc/self/ns/pid")?;
+    namespace("/proc/self/ns/pid")
+}
+
+/// The same of our mount namespace.
+///
+/// # Errors
+/// Where `/proc` does not tell.
+pub(crate) fn mount_namespace() -> io::Result<u32> {
+    namespace("/proc/self/ns/mnt")
+}
+
+fn namespace(path: &str) -> io::Result<u32> {
+    let text = std::fs::read_link(path)?;
     let number = link::namespace(text.as_os_str().as_bytes()).and_then(|number| number.try_into().ok());
-    number.ok_or_else(|| io::Error::other(format!("/proc/self/ns/pid says {text:?}")))
+    number.ok_or_else(|| io::Error::other(format!("{path} says {text:?}")))
 }

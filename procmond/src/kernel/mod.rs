@@ -24,7 +24,7 @@ mod listen;
 mod notice;
 
 pub(crate) use acts::{Acts, Connection, Deed, Owner, Step, Wanted, What};
-pub(crate) use choose::{Chosen, choose, pid_namespace};
+pub(crate) use choose::{Chosen, choose, mount_namespace, pid_namespace};
 pub(crate) use ebpf::{KernelTypes, Options};
 pub(crate) use feed::{Feed, FeedError, Loss, Standby};
 pub(crate) use happening::{Act, Exec, Exit, Fork, Happening, News, Noticed, Who};

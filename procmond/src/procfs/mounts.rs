@@ -1,4 +1,17 @@
-//! `/proc/self/mountinfo`: whether the mount options of `/proc` hide processes.
+//! `/proc/PID/mountinfo`: whether the mount options of `/proc` hide processes, and what is mounted.
+
+use super::number;
+
+/// The device of the file system that this mount is of, as the kernel numbers it; stat(2) may give files on it another.
+pub(crate) fn device(mountinfo: &[u8], mount: u64) -> Option<(u32, u32)> {
+    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let id = fields.next().and_then(number::<u64>)?;
+        let device = fields.nth(1).filter(|_| id == mount)?;
+        let colon = device.iter().position(|byte| *byte == b':')?;
+        Some((number(&device[..colon])?, number(&device[colon + 1..])?))
+    })
+}
 
 /// The options of the proc file system at `/proc` that hide other users' processes (`hidepid=…`), as they stand there.
 pub(crate) fn hiding_options(mountinfo: &[u8]) -> Vec<String> {
@@ -26,7 +39,7 @@ fn hides(option: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::hiding_options;
+    use super::{device, hiding_options};
     use proptest::prelude::*;
 
     #[test]
@@ -42,10 +55,19 @@ mod tests {
         assert!(hiding_options(elsewhere).is_empty());
     }
 
+    #[test]
+    fn a_mount_has_the_device_of_its_file_system() {
+        let table = b"1 2 0:3 / / rw - ext4 /dev/x rw\n23 28 0:21 / /x rw - fuse x rw\n12 1 broken\n";
+        assert_eq!(
+            [1, 23, 2, 28, 12].map(|mount| device(table, mount)),
+            [Some((0, 3)), Some((0, 21)), None, None, None]
+        );
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = hiding_options(&bytes);
+            let _ = (hiding_options(&bytes), device(&bytes, 1));
         }
     }
 }

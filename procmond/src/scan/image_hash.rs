@@ -17,23 +17,23 @@ pub(crate) struct ImageHashes {
 }
 
 impl ImageHashes {
-    /// Puts what is known of the image into its record; whether more will be known.
+    /// Puts what is known of the image, named as the kernel's structures do, into its record; whether more will be known.
     pub(crate) fn put(
         &self,
-        version: Version,
+        image: Version,
         path: &[u8],
         source: impl FnOnce() -> Source,
         record: &mut ProcessRecord,
     ) -> bool {
-        let answer = self.hashes.ask(version, source);
+        let (answer, version) = self.hashes.ask_for_image(image, source);
         put(&answer, version, path, &self.hashes, Some(&self.predecessors), record);
         answer == Answer::Waits
     }
 
     /// Puts what came of hashing the image into a record that says nothing else of it, if it is known by now.
-    pub(crate) fn put_late(&self, version: Version, record: &mut ProcessRecord) {
-        if let Some(outcome) = self.hashes.outcome(version) {
-            put(&Answer::Known(outcome), version, &[], &self.hashes, None, record);
+    pub(crate) fn put_late(&self, image: Version, record: &mut ProcessRecord) {
+        if let Some(outcome) = self.hashes.outcome_of_image(image) {
+            put(&Answer::Known(outcome), image, &[], &self.hashes, None, record);
         }
     }
 }

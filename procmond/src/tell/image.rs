@@ -2,19 +2,16 @@
 
 use super::Teller;
 use crate::differ::{Known, Table};
-use crate::hashing::{Handle, Source, Version};
+use crate::hashing::{Source, Version};
 use crate::kernel::Exec;
 use crate::provenance as why;
 use crate::scan::image_hash;
 use daemoneye_lib::proto::common::ProcessRecord;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 /// So many processes may wait for their hash; of those beyond it is told by the scan whose turn they are in.
 const MAX_AWAITED: usize = 1024;
-/// So many files are known under both of their numbers.
-const MAX_IMAGES: usize = 4096;
 
 /// A process that waits for the hash of its image.
 pub(super) struct Awaited {
@@ -35,7 +32,7 @@ impl Teller {
             if known.is_none_or(|known| known.identity.has_hash()) {
                 return false;
             }
-            if !awaited.has_come && hashes.knows(awaited.image) {
+            if !awaited.has_come && hashes.outcome_of_image(awaited.image).is_some() {
                 awaited.has_come = true;
                 come.push(*pid);
             }
@@ -66,32 +63,18 @@ impl Teller {
         }
     }
 
-    /// Puts the hash of the image into the record, or why there is none; the version of the file where it comes later.
-    pub(super) fn hash(&mut self, exec: &Exec<'_>, record: &mut ProcessRecord) -> Option<Version> {
-        let Some(version) = exec.image.and_then(|image| self.image(image, exec)) else {
+    /// Puts the hash of the image into the record, or why there is none; the version of the file where it comes later. The file
+    /// itself is asked nothing here: a file system may let who asks wait.
+    pub(super) fn hash(&self, exec: &Exec<'_>, record: &mut ProcessRecord) -> Option<Version> {
+        let Some(image) = exec.image else {
             image_hash::absent(why::HASH_OUT_OF_REACH, Some(&self.hashes.hashes), record);
             return None;
         };
-        let source = || Source { pid: Some(exec.who.pid), path: Some(OsStr::from_bytes(&exec.path).into()) };
-        self.hashes.put(version, &exec.path, source, record).then_some(version)
-    }
-
-    /// The image as stat(2) names it. The file is opened once for each version of it: through the process, else by its path.
-    fn image(&mut self, image: Version, exec: &Exec<'_>) -> Option<Version> {
-        if let Some(known) = self.images.get(&image) {
-            return Some(*known);
-        }
-        let same = |handle: Handle| {
-            let found = Version::from(&handle.file);
-            found.is_same_but_for_device(&image).then_some(found)
-        };
-        let process = Handle::of_process(exec.who.pid).ok().and_then(same);
-        let path = || Handle::of_path(Path::new(OsStr::from_bytes(&exec.path))).ok().and_then(same);
-        let found = process.or_else(path)?;
-        if self.images.len() >= MAX_IMAGES {
-            self.images.clear();
-        }
-        self.images.insert(image, found);
-        Some(found)
+        // In another mount namespace the path is another file's.
+        let mounts = exec.namespaces.iter().find_map(|(kind, inode)| (*kind == "mnt").then_some(*inode));
+        let is_ours = mounts.is_some() && mounts == self.mounts;
+        let path = || is_ours.then(|| OsStr::from_bytes(&exec.path).into());
+        let source = || Source { pid: Some(exec.who.pid), path: path() };
+        self.hashes.put(image, &exec.path, source, record).then_some(image)
     }
 }

@@ -17,7 +17,6 @@ pub(crate) use acts::users_of;
 
 use crate::boot::Boot;
 use crate::differ::{Identity, Known, Table, Tell, event, inferred_exit, without_unlike};
-use crate::hashing::Version;
 use crate::kernel::{Exec, Exit, Fork, Happening};
 use crate::mask::Masker;
 use crate::procfs::link::DELETED;
@@ -36,8 +35,8 @@ pub(crate) struct Teller {
     variables: VariableNames,
     hashes: ImageHashes,
     max_command_line: usize,
-    /// Files as the kernel's structures name them, and as stat(2) does: on some file systems the devices differ.
-    images: HashMap<Version, Version>,
+    /// Our mount namespace, where that is known.
+    mounts: Option<u32>,
     awaited: HashMap<u32, Awaited>,
     /// Forks that were not told because the spool was crowded.
     pub(crate) shed: u64,
@@ -80,13 +79,19 @@ impl Teller {
             variables,
             hashes,
             max_command_line,
-            images: HashMap::new(),
+            mounts: None,
             awaited: HashMap::new(),
             shed: 0,
             shed_connections: 0,
             tells_security: false,
             nameless: 0,
         }
+    }
+
+    /// Looks for images by their paths too, where those are paths in this mount namespace, which is ours.
+    pub(crate) fn in_mounts(mut self, mounts: Option<u32>) -> Self {
+        self.mounts = mounts;
+        self
     }
 
     /// Tells also which programs make a process root.

@@ -3,14 +3,16 @@
 mod meeting;
 
 use super::*;
-use crate::hashing::{FileDigester, Hashes, held_back};
+use crate::hashing::{Digester, FileDigester, Hashes, Outcome, Source, Version, held_back};
 use crate::kernel::Who;
 use crate::provenance as why;
 use crate::scan::Predecessors;
 use daemoneye_lib::models::key::process_key;
 use daemoneye_lib::proto::common::ProcessRecord;
 use daemoneye_lib::proto::ipc::collected_item::Item;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -200,8 +202,6 @@ fn a_crowded_spool_takes_no_forks() {
 /// Process 5 begins a program whose image is the file with this number.
 fn exec_of(inode: u64, host: &mut Host) -> Version {
     let image = Version { inode, device: (8, 1), size: 1, modified: (1, 0), changed: (1, 0) };
-    // As if it had been opened before.
-    host.teller.images.insert(image, image);
     let exec = Exec { who: who(5, 1, (1, 1), 1), path: b"/bin/a".to_vec(), image: Some(image), ..Exec::default() };
     let (_, run) = host.one(Happening::Exec(Box::new(exec)));
     assert_eq!(run.provenance["executable_hash"], why::HASH_WAITS);
@@ -228,4 +228,49 @@ fn a_hash_that_comes_before_the_end_is_told_with_it_if_it_was_not_told_before() 
     exec_of(4, &mut host);
     let (_, end) = host.one(exit(who(5, 1, (1, 1), 2), 0));
     assert_eq!((end.executable_hash, end.provenance.get("executable_hash")), (None, None), "it comes too late");
+}
+
+/// Says where it is to look, and looks when it is allowed to: a file system that lets who asks wait.
+struct Slow(Mutex<(Sender<Source>, Receiver<()>)>);
+
+impl Digester for Slow {
+    fn resolve(&self, _: Version, source: &Source) -> Option<Version> {
+        let held = self.0.lock().unwrap();
+        held.0.send(source.clone()).unwrap();
+        let _ = held.1.recv_timeout(Duration::from_secs(20));
+        None
+    }
+
+    fn digest(&self, _: Version, _: &Source, _: &mut dyn FnMut() -> bool) -> Outcome {
+        panic!("nothing was found")
+    }
+
+    fn is_fuzzy(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn an_exec_waits_for_no_file_system_and_its_path_counts_where_it_is_one_of_ours() {
+    let (asked, sources) = channel();
+    let (allow, go) = channel();
+    let hashes = Hashes::start(4, Arc::new(Slow(Mutex::new((asked, go))))).unwrap();
+    let mut host = Host::hashing(hashes);
+    host.teller = host.teller.in_mounts(Some(7));
+    let mut tell = |inode, mounts| {
+        let image = Version { inode, device: (8, 1), size: 1, modified: (1, 0), changed: (1, 0) };
+        let namespaces = [("mnt", mounts); 7];
+        let who = who(5, 1, (1, 1), inode);
+        let exec = Exec { who, path: b"/bin/a".to_vec(), image: Some(image), namespaces, ..Exec::default() };
+        host.one(Happening::Exec(Box::new(exec))).1
+    };
+    // It is told while nothing was answered yet.
+    let told = [(1, 7), (2, 8)].map(|(inode, mounts)| tell(inode, mounts).provenance["executable_hash"].clone());
+    assert_eq!(told, [why::HASH_WAITS; 2]);
+    let paths = [(); 2].map(|()| {
+        let source: Source = sources.recv_timeout(Duration::from_secs(20)).unwrap();
+        allow.send(()).unwrap();
+        (source.pid, source.path)
+    });
+    assert_eq!(paths, [(Some(5), Some(Path::new("/bin/a").to_owned())), (Some(5), None)]);
 }
