@@ -31,6 +31,8 @@ struct process {
 struct arguments {
     u32 size, pid;
     u64 start, total;
+    /* Of the program whose arguments these are. */
+    u64 exec_id;
 };
 
 #define MAX_THREADS 128
@@ -145,6 +147,7 @@ int each_arguments(struct bpf_iter__task *context)
     if (!arguments->pid)
         return 0;
     arguments->start = task->start_boottime;
+    arguments->exec_id = task->self_exec_id;
     from = mm->arg_start;
     arguments->total = mm->arg_end - from;
     wanted = arguments->total < PIECE ? arguments->total : PIECE;

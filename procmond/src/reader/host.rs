@@ -1,11 +1,13 @@
 //! `/proc` of this host, through `rustix`.
 
+use super::aside::Aside;
 use super::{FileId, Owner, ProcFs, Unreadable};
 use crate::procfs::number;
 use rustix::buffer::spare_capacity;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, SeekFrom, StatxFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ pub struct HostProc {
     /// It hides processes of others from us.
     narrowed: bool,
     entries: Vec<u8>,
+    files: RefCell<Aside>,
 }
 
 /// Why there is no process table.
@@ -38,6 +41,9 @@ pub enum OpenError {
     /// Something else is mounted there, or nothing.
     #[error("{} is not a proc file system: mount one there (mount -t proc proc {})", .0.display(), .0.display())]
     NotProc(PathBuf),
+    /// There is no room for a thread.
+    #[error("cannot start the thread that asks file systems")]
+    Thread(#[source] std::io::Error),
 }
 
 impl HostProc {
@@ -50,13 +56,24 @@ impl HostProc {
         if u64::try_from(kind) != Ok(PROC_MAGIC) {
             return Err(OpenError::NotProc(path.to_owned()));
         }
-        Ok(Self { root, narrowed: false, entries: Vec::with_capacity(8 * ROOM) })
+        let files = RefCell::new(Aside::start().map_err(OpenError::Thread)?);
+        Ok(Self { root, narrowed: false, entries: Vec::with_capacity(8 * ROOM), files })
     }
 
     /// The same where it hides processes of others from us, so that one that is not listed may be there.
     #[must_use]
     pub(crate) fn narrowed(self, narrowed: bool) -> Self {
         Self { narrowed, ..self }
+    }
+
+    /// Identifies a file, which may be on any file system.
+    fn ask(&self, dir: Option<&OwnedFd>, path: Vec<u8>, flags: AtFlags) -> Result<FileId, Unreadable> {
+        let dir = dir.map(|dir| fcntl_dupfd_cloexec(dir, 0)).transpose()?;
+        let identify = move || match dir {
+            Some(dir) => identify(dir, &path, flags),
+            None => identify(CWD, &path, flags),
+        };
+        self.files.borrow_mut().ask(identify).unwrap_or(Err(Unreadable::Failed(Errno::TIMEDOUT)))
     }
 }
 
@@ -115,15 +132,15 @@ impl ProcFs for HostProc {
     }
 
     fn image(&self, process: &OwnedFd) -> Result<FileId, Unreadable> {
-        identify(process, c"exe".to_bytes(), AtFlags::empty())
+        self.ask(Some(process), b"exe".to_vec(), AtFlags::empty())
     }
 
     fn file_in_root(&self, process: &OwnedFd, path: &[u8]) -> Result<FileId, Unreadable> {
-        identify(process, &[b"root", path].concat(), AtFlags::SYMLINK_NOFOLLOW)
+        self.ask(Some(process), [b"root", path].concat(), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn file(&self, path: &[u8]) -> Result<FileId, Unreadable> {
-        identify(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
+        self.ask(None, path.to_vec(), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn hides(&self, pid: u32) -> bool {

@@ -2,8 +2,12 @@
 //!
 //! A process is opened once, as its directory, and everything is read relative to that: when its pid is recycled in the
 //! middle, the reads answer "gone", and never mix two processes.
+//!
+//! What only the kernel answers is asked at once. A file system may not answer at all: it is asked [aside](aside), and one that
+//! gives no answer in time is a failure (`ETIMEDOUT`).
 
 mod answer;
+mod aside;
 mod host;
 
 #[cfg(test)]

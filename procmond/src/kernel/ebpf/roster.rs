@@ -106,7 +106,7 @@ impl Roster {
                 if marks & UNLINKED != 0 {
                     link.extend_from_slice(DELETED);
                 }
-                let arguments = arguments.of(member.who.pid, member.who.start)?;
+                let arguments = arguments.of(&member.who)?;
                 member.program = Some(Program { link, arguments });
             }
             each(member)?;
@@ -213,16 +213,18 @@ impl<'a> Records<'a> {
         }
     }
 
-    /// The arguments of this process, if they are among those that come; pids grow.
-    fn of(&mut self, pid: u32, start: u64) -> io::Result<Option<&[u8]>> {
+    /// The arguments of this program of the process, if they are among those that come; pids grow.
+    fn of(&mut self, &Who { pid, start, exec_id, .. }: &Who<'_>) -> io::Result<Option<&[u8]>> {
         loop {
             let (begin, end) = self.last;
             let mut cursor = Cursor(self.bytes.get(begin..end).unwrap_or_default());
-            let head = (cursor.u32(), cursor.u32(), cursor.u64(), cursor.u64());
-            if let (Some(_), Some(of), Some(began), Some(total)) = head
+            let head = (cursor.u32(), cursor.u32(), cursor.u64(), cursor.u64(), cursor.u64());
+            if let (Some(_), Some(of), Some(began), Some(total), Some(program)) = head
                 && of >= pid
             {
-                let whole = of == pid && began == start && is_whole(cursor.0, total);
+                // By now it may run another program than when it was listed.
+                let is_same = of == pid && began == start && program == exec_id;
+                let whole = is_same && is_whole(cursor.0, total);
                 return Ok(if whole { self.bytes.get(end - cursor.0.len()..end) } else { None });
             }
             if self.next()?.is_none() {
@@ -250,6 +252,35 @@ mod tests {
         }
         let loaded = Roster::from_object(object::NETWORK, KernelTypes::default().get().unwrap(), 1);
         assert!(matches!(loaded, Err(LoadError::Missing(PROCESSES))));
+    }
+
+    /// A record as the program makes it.
+    fn record(pid: u32, start: u64, exec_id: u64, arguments: &[u8]) -> Vec<u8> {
+        let size = u32::try_from(40 + arguments.len()).unwrap();
+        let head = [size.to_ne_bytes(), pid.to_ne_bytes()].concat();
+        let numbers = [start, arguments.len() as u64, exec_id].map(u64::to_ne_bytes).concat();
+        [head, numbers, arguments.to_vec()].concat()
+    }
+
+    #[test]
+    fn arguments_belong_to_one_program_of_one_process() {
+        let mut file = tempfile::tempfile().unwrap();
+        for record in [record(3, 30, 7, b"a\0"), record(5, 50, 9, b"b\0c\0"), record(6, 60, 1, b"d\0")] {
+            std::io::Write::write_all(&mut file, &record).unwrap();
+        }
+        std::io::Seek::rewind(&mut file).unwrap();
+        let mut bytes = Vec::new();
+        let mut records = Records::new(Some(file), &mut bytes);
+        let who = |pid, start, exec_id| Who { pid, start, exec_id, ..Who::default() };
+        for (own, expected) in [
+            (who(3, 30, 8), None),
+            (who(4, 40, 1), None),
+            (who(5, 50, 9), Some(&b"b\0c\0"[..])),
+            (who(6, 61, 1), None),
+            (who(7, 70, 1), None),
+        ] {
+            assert_eq!(records.of(&own).unwrap(), expected, "{own:?}");
+        }
     }
 
     #[test]
