@@ -10,6 +10,9 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
+/* The process of which the control group is told too, by the whole path from the root of its hierarchy. */
+volatile const u32 GROUP_OF = 0;
+
 struct {
     UINT(type, BPF_MAP_TYPE_ARRAY);
     UINT(max_entries, 2);
@@ -25,7 +28,9 @@ struct process {
     u32 state, exit_state;
     /* 1: the program's name is gone. 2: it has no memory, so neither program nor arguments. 4: it has more threads than
      * are counted. */
-    u32 marks, unused;
+    u32 marks;
+    /* Of the path of the control group, behind that of the program. */
+    u32 group;
 };
 
 struct arguments {
@@ -120,6 +125,10 @@ int each_process(struct bpf_iter__task *context)
             process->marks |= 1;
         append_path(buffer, path.mnt, path.dentry);
         process->path = part(buffer, &begun);
+    }
+    if (process->who.pid == GROUP_OF) {
+        append_group(buffer, task->cgroups);
+        process->group = part(buffer, &begun);
     }
     process->size = begun;
     bpf_seq_write(to, buffer->bytes, filled(buffer) & 0x7fff);

@@ -29,6 +29,32 @@ pub(crate) fn path(file: &[u8]) -> Option<&[u8]> {
     best.map(|(_, path)| path)
 }
 
+/// The root of our own cgroup namespace, in the paths that the kernel's programs see: what `/proc` shows to us begins there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Root(Vec<u8>);
+
+impl Root {
+    /// From the path of a group and what `/proc` shows of it; nothing where it lies outside of the namespace.
+    pub(crate) fn of(absolute: &[u8], shown: &[u8]) -> Option<Self> {
+        let root = if shown == b"/" { absolute } else { absolute.strip_suffix(shown)? };
+        Some(Self(root.strip_suffix(b"/").unwrap_or(root).to_vec()))
+    }
+
+    /// The path of what `/proc` shows like this.
+    pub(crate) fn absolute(&self, shown: &[u8]) -> Vec<u8> {
+        let mut path = self.0.clone();
+        for name in shown.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            if name == b".." {
+                path.truncate(path.iter().rposition(|byte| *byte == b'/').unwrap_or(0));
+            } else {
+                path.push(b'/');
+                path.extend_from_slice(name);
+            }
+        }
+        if path.is_empty() { b"/".to_vec() } else { path }
+    }
+}
+
 /// What the path of a group says of containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Membership {
@@ -155,6 +181,26 @@ fn is_hex(text: &str, length: usize) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn what_a_namespace_shows_has_one_path() {
+        for (absolute, shown, root) in
+            [("/docker/a", "/", "/docker/a"), ("/docker/a/b", "/b", "/docker/a"), ("/a", "/a", ""), ("/", "/", "")]
+        {
+            assert_eq!(Root::of(absolute.as_bytes(), shown.as_bytes()), Some(Root(root.into())), "{absolute} {shown}");
+        }
+        assert_eq!(Root::of(b"/other", b"/../other"), None);
+        let root = Root(b"/docker/a".to_vec());
+        for (shown, absolute) in [
+            ("/", "/docker/a"),
+            ("/b/c", "/docker/a/b/c"),
+            ("/../x", "/docker/x"),
+            ("/../../..", "/"),
+            ("/../../y", "/y"),
+        ] {
+            assert_eq!(root.absolute(shown.as_bytes()), absolute.as_bytes(), "{shown}");
+        }
+    }
 
     #[test]
     fn the_group_that_says_most_is_taken() {

@@ -8,6 +8,7 @@ use crate::procfs::{arguments, cgroup, link, number, status};
 use crate::provenance as why;
 use crate::reader::{FileId, ProcFs, Unreadable};
 use daemoneye_lib::models::text::escape_bytes;
+use std::borrow::Cow;
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -33,6 +34,8 @@ const NAMESPACES: [(&str, &CStr); 7] = [
 #[derive(Default)]
 pub(super) struct Details {
     buffer: Vec<u8>,
+    /// Where the paths of control groups begin, which events tell whole.
+    pub(super) groups_root: Option<cgroup::Root>,
 }
 
 impl Details {
@@ -115,9 +118,11 @@ impl Details {
         if draft.take(&["cgroup", "container_id"], read).is_none() {
             return;
         }
-        let path = cgroup::path(&self.buffer);
-        draft.record.cgroup = path.map(escape_bytes);
-        cgroup::put_membership(path, &mut draft.record);
+        let shown = cgroup::path(&self.buffer);
+        let path = shown
+            .map(|shown| self.groups_root.as_ref().map_or(Cow::Borrowed(shown), |root| root.absolute(shown).into()));
+        draft.record.cgroup = path.as_deref().map(escape_bytes);
+        cgroup::put_membership(path.as_deref(), &mut draft.record);
         if draft.record.cgroup.is_none() {
             draft.absent(&["cgroup"], why::NOT_SET);
         }

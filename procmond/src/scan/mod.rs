@@ -27,6 +27,7 @@ use crate::kernel::ebpf::{KernelTypes, Roster};
 use crate::mask::Masker;
 use crate::procfs::boot::Boot;
 use crate::procfs::users::Users;
+use crate::procfs::{cgroup, link};
 use crate::reader::{ProcFs, Unreadable};
 use awaited::Awaited;
 use daemoneye_lib::config::keys;
@@ -38,6 +39,7 @@ use roll_call::Stop;
 use rustix::io::Errno;
 use std::error::Error;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 
@@ -130,7 +132,8 @@ impl<P: ProcFs> Scanner<P> {
 
     /// The same, with what gives the first look at every process.
     #[must_use]
-    pub(crate) fn calling(mut self, roster: Option<Box<Roster>>) -> Self {
+    pub(crate) fn calling(mut self, mut roster: Option<Box<Roster>>) -> Self {
+        self.details.groups_root = roster.as_mut().and_then(|roster| groups_root(roster));
         self.roster = roster;
         self
     }
@@ -169,6 +172,18 @@ impl<P: ProcFs> Scanner<P> {
         }
         Ok(glance.is_denied())
     }
+}
+
+/// The root of our cgroup namespace, where it is one of our own.
+fn groups_root(roster: &mut Roster) -> Option<cgroup::Root> {
+    /// The inode number of the first one.
+    const INITIAL: u64 = 0xEFFF_FFFB;
+    let namespace = std::fs::read_link("/proc/self/ns/cgroup").ok()?;
+    if link::namespace(namespace.as_os_str().as_bytes()) == Some(INITIAL) {
+        return None;
+    }
+    let own = roster.own_group().ok()??;
+    cgroup::Root::of(&own, cgroup::path(&std::fs::read("/proc/self/cgroup").ok()?)?)
 }
 
 impl<P: ProcFs> ProcessCollector for Scanner<P> {

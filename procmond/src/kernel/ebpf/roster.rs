@@ -65,6 +65,7 @@ impl Roster {
         let mut programs = EbpfLoader::new()
             .btf(Some(types))
             .override_global("OWN_PID_NAMESPACE", &pid_namespace, true)
+            .override_global("GROUP_OF", &std::process::id(), false)
             .load(object)
             .map_err(object_error)?;
         let mut load = |name, place| -> Result<(), LoadError> {
@@ -82,6 +83,21 @@ impl Roster {
     /// Whether arguments come with the processes.
     pub(crate) fn gives_arguments(&self) -> bool {
         self.argued
+    }
+
+    /// The path of the control group that we are in, from the root of its hierarchy, as events have it.
+    ///
+    /// # Errors
+    /// When the kernel gives no more.
+    pub(crate) fn own_group(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let processes = open(&mut self.programs, PROCESSES)?;
+        let mut processes = Records::new(Some(processes), &mut self.bytes[0]);
+        while let Some(record) = processes.next()? {
+            if let Some(group) = group_of(record) {
+                return Ok(Some(layout::path(group)));
+            }
+        }
+        Ok(None)
     }
 
     /// Shows every process.
@@ -135,8 +151,16 @@ fn foreign() -> io::Error {
 const HEAD: usize = 8 + layout::WHO + 32;
 
 fn path_of(record: &[u8]) -> Option<&[u8]> {
-    let length = u32::from_ne_bytes(record.get(4..8)?.try_into().ok()?);
-    record.get(HEAD..HEAD + usize::try_from(length).ok()?).filter(|path| !path.is_empty())
+    record.get(HEAD..HEAD + number_at(record, 4)?).filter(|path| !path.is_empty())
+}
+
+fn group_of(record: &[u8]) -> Option<&[u8]> {
+    let begin = HEAD + number_at(record, 4)?;
+    record.get(begin..begin + number_at(record, HEAD - 4)?).filter(|group| !group.is_empty())
+}
+
+fn number_at(record: &[u8], place: usize) -> Option<usize> {
+    usize::try_from(u32::from_ne_bytes(*record.get(place..)?.first_chunk()?)).ok()
 }
 
 /// The process without its program, and its marks.
@@ -244,6 +268,7 @@ fn is_whole(bytes: &[u8], total: u64) -> bool {
 mod tests {
     use super::*;
     use crate::kernel::KernelTypes;
+    use std::io::{Seek as _, Write as _};
 
     #[test]
     fn an_object_without_the_programs_is_an_error_that_names_the_first() {
@@ -266,9 +291,9 @@ mod tests {
     fn arguments_belong_to_one_program_of_one_process() {
         let mut file = tempfile::tempfile().unwrap();
         for record in [record(3, 30, 7, b"a\0"), record(5, 50, 9, b"b\0c\0"), record(6, 60, 1, b"d\0")] {
-            std::io::Write::write_all(&mut file, &record).unwrap();
+            file.write_all(&record).unwrap();
         }
-        std::io::Seek::rewind(&mut file).unwrap();
+        file.rewind().unwrap();
         let mut bytes = Vec::new();
         let mut records = Records::new(Some(file), &mut bytes);
         let who = |pid, start, exec_id| Who { pid, start, exec_id, ..Who::default() };
