@@ -281,7 +281,7 @@ mod tests {
 
     /// A record as the program makes it.
     fn record(pid: u32, start: u64, exec_id: u64, arguments: &[u8]) -> Vec<u8> {
-        let size = u32::try_from(40 + arguments.len()).unwrap();
+        let size = u32::try_from(32 + arguments.len()).unwrap();
         let head = [size.to_ne_bytes(), pid.to_ne_bytes()].concat();
         let numbers = [start, arguments.len() as u64, exec_id].map(u64::to_ne_bytes).concat();
         [head, numbers, arguments.to_vec()].concat()
