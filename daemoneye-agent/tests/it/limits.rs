@@ -42,7 +42,7 @@ fn a_query_ends_with_whoever_asked_it() {
     wait_for("all to run", PATIENCE, || running(site) == "4");
     assert_eq!(ask(site, &["health"]).exit, 3, "health is told meanwhile");
     for child in &mut asking {
-        child.signal(Signal::INT).unwrap();
+        child.signal(Signal::TERM).unwrap();
         child.wait_timeout(PATIENCE).unwrap();
     }
     wait_for("the end of their work", PATIENCE, || running(site) == "0");
