@@ -3,7 +3,7 @@
 //! A process is opened once, as its directory, and everything is read relative to that: when its pid is recycled in the
 //! middle, the reads answer "gone", and never mix two processes.
 //!
-//! What only the kernel answers is asked at once. A file system may not answer at all: it is asked [aside](aside), and one that
+//! What only the kernel answers is asked at once. A file system may not answer at all: it is asked on a thread aside, and one that
 //! gives no answer in time is a failure (`ETIMEDOUT`).
 
 mod answer;
