@@ -199,7 +199,8 @@ impl Rule {
             let (modifier, texts) = match part.how {
                 How::EndsWith => ("endswith", part.texts.clone()),
                 How::ContainsOne => ("contains", part.texts.clone()),
-                How::ContainsAll => ("contains|all", part.texts.clone()),
+                How::ContainsAll if part.texts.len() > 1 => ("contains|all", part.texts.clone()),
+                How::ContainsAll => ("contains", part.texts.clone()),
                 How::Expression => ("re", vec![part.expression()]),
             };
             detection.push_str(&format!("  s{number}:\n    {}|{modifier}:\n", part.field.name()));
