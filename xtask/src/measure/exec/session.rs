@@ -11,6 +11,10 @@ use testkit::{Child, Failure};
 
 /// What a starting watcher does for a while is not what it costs later.
 const SETTLING: Duration = Duration::from_secs(5);
+/// It is over when the watcher uses less of a processor than this over some seconds: DaemonEye hashes what runs, to begin with.
+const CALM: f64 = 0.03;
+const CALM_OVER: Duration = Duration::from_secs(2);
+const LONGEST_SETTLING: Duration = Duration::from_secs(60);
 /// After a load a watcher is watched for so long at least, and until it has settled, and for so long at the most.
 const TAIL: Duration = Duration::from_secs(2);
 const LONGEST_TAIL: Duration = Duration::from_secs(60);
@@ -84,6 +88,15 @@ impl Bench<'_> {
             })?;
         }
         self.interrupt.idle(SETTLING)?;
+        let (began, mut last) = (Instant::now(), used_by(watcher.as_ref())?);
+        while began.elapsed() < LONGEST_SETTLING {
+            self.interrupt.idle(CALM_OVER)?;
+            let now = used_by(watcher.as_ref())?;
+            if now.saturating_sub(last) < CALM_OVER.mul_f64(CALM) {
+                break;
+            }
+            last = now;
+        }
         Ok(watcher)
     }
 
